@@ -1,0 +1,165 @@
+"""The config of data_prep: one dataclass per section, checked when it is built. `conf/data_prep.yaml` has the defaults."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CorpusFormat(StrEnum):
+    """How documents lie in the corpus files."""
+
+    TEXT = "text"  # one document per file
+    TEXT_BLANK_LINES = "text_blank_lines"  # documents separated by blank lines
+    JSONL = "jsonl"  # one JSON object per line
+    PARQUET = "parquet"
+
+
+class PairKind(StrEnum):
+    """What the second segment of an instance is."""
+
+    NSP = "nsp"  # next-sentence prediction: half follow, half are random (BERT)
+
+
+class MaskingKind(StrEnum):
+    """When masks are drawn."""
+
+    STATIC = "static"  # once per copy of the corpus, when shards are built
+
+
+class Packing(StrEnum):
+    """How instances fill a sequence."""
+
+    NONE = "none"  # one instance per sequence
+
+
+class ExecutorKind(StrEnum):
+    """What runs the tasks."""
+
+    LOCAL = "local"
+
+
+def require(condition: bool, field: str, value: object, remedy: str) -> None:
+    """Raise ValueError for a config value out of range, naming the field, the value and what would be right."""
+    if not condition:
+        raise ValueError(f"{field}={value!r} is not valid: {remedy}")
+
+
+@dataclass(kw_only=True, slots=True)
+class CorpusConfig:
+    """Where the raw text is. `paths` are files, folders or globs, local or any fsspec URL."""
+
+    paths: list[str]
+    format: CorpusFormat
+    text_key: str  # field or column with the text, for jsonl and parquet
+
+    def __post_init__(self) -> None:
+        require(bool(self.paths), "corpus.paths", self.paths, "name at least one file, folder or glob")
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerConfig:
+    """Load `vocab_file` (a `vocab.txt` or a `tokenizer.json`), or train a WordPiece vocabulary when it is null."""
+
+    vocab_file: str | None
+    lowercase: bool  # for a vocab.txt or a trained vocabulary; a tokenizer.json says it itself
+    vocab_size: int  # of a trained vocabulary: an upper bound, small corpora give fewer
+    train_bytes: int  # text bytes the training reads at most, spread evenly over the corpus files
+
+    def __post_init__(self) -> None:
+        require(self.vocab_size >= 64, "tokenizer.vocab_size", self.vocab_size, "at least 64")
+        require(self.train_bytes > 0, "tokenizer.train_bytes", self.train_bytes, "a positive number of bytes")
+
+
+@dataclass(kw_only=True, slots=True)
+class SentencesConfig:
+    """Sentence splitting: an ISO 639-1 code that sentencex knows."""
+
+    language: str
+
+
+@dataclass(kw_only=True, slots=True)
+class PairsConfig:
+    """How segments A and B are made."""
+
+    kind: PairKind
+    short_seq_prob: float  # share of instances with a random shorter target length, as google-research/bert
+
+    def __post_init__(self) -> None:
+        require(0 <= self.short_seq_prob <= 1, "pairs.short_seq_prob", self.short_seq_prob, "between 0 and 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class MaskingConfig:
+    """Masked language modelling as in the BERT paper: 80 % [MASK], 10 % random, 10 % unchanged."""
+
+    kind: MaskingKind
+    whole_word: bool
+    masked_lm_prob: float
+    max_predictions_per_seq: int
+
+    def __post_init__(self) -> None:
+        require(0 < self.masked_lm_prob < 1, "masking.masked_lm_prob", self.masked_lm_prob, "between 0 and 1")
+        count = self.max_predictions_per_seq
+        require(count >= 1, "masking.max_predictions_per_seq", count, "at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class SequenceConfig:
+    """The rows of a shard."""
+
+    max_seq_length: int
+    packing: Packing
+
+    def __post_init__(self) -> None:
+        length = self.max_seq_length
+        require(8 <= length <= 65535, "sequence.max_seq_length", length, "between 8 and 65535 tokens")
+
+
+@dataclass(kw_only=True, slots=True)
+class ShardsConfig:
+    """Sizes of what is written."""
+
+    block_size: int  # sequences per block
+    shard_bytes: int  # a shard is closed at the first block that reaches this
+
+    def __post_init__(self) -> None:
+        require(self.block_size >= 1, "shards.block_size", self.block_size, "at least 1 sequence")
+        require(self.shard_bytes >= 1, "shards.shard_bytes", self.shard_bytes, "a positive number of bytes")
+
+
+@dataclass(kw_only=True, slots=True)
+class ExecutorConfig:
+    """What runs the tasks and how the work is cut. Neither changes a byte of the shards, except `bucket_bytes`."""
+
+    kind: ExecutorKind
+    workers: int
+    task_bytes: int  # input bytes per scatter task, at most, unless one file is larger
+    bucket_bytes: int  # input bytes per bucket: what one build task holds in memory
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 1, "executor.workers", self.workers, "at least 1")
+        require(self.task_bytes >= 1, "executor.task_bytes", self.task_bytes, "a positive number of bytes")
+        require(self.bucket_bytes >= 1, "executor.bucket_bytes", self.bucket_bytes, "a positive number of bytes")
+
+
+@dataclass(kw_only=True, slots=True)
+class DataPrepConfig:
+    """The root config; only the entry reads it whole."""
+
+    output_dir: str
+    seed: int
+    dupe_factor: int  # copies of the corpus, each with its own pairs and masks
+    held_out_fraction: float  # share of documents kept for evaluation, chosen by the hash of their text
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    sentences: SentencesConfig
+    pairs: PairsConfig
+    masking: MaskingConfig
+    sequence: SequenceConfig
+    shards: ShardsConfig
+    executor: ExecutorConfig
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "zero or a positive integer")
+        require(self.dupe_factor >= 1, "dupe_factor", self.dupe_factor, "at least 1")
+        fraction = self.held_out_fraction
+        require(0 <= fraction < 1, "held_out_fraction", fraction, "at least 0 and below 1")
