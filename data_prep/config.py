@@ -1,40 +1,43 @@
-"""The config of data_prep: one dataclass per section, checked when it is built. `conf/data_prep.yaml` has the defaults."""
+"""The config of data_prep: one dataclass per section, checked when it is built. `conf/data_prep.yaml` has the defaults.
+
+Enum members are lower case: OmegaConf looks a choice up by its name, and so one spelling serves YAML and code.
+"""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import StrEnum, auto
 
 
 class CorpusFormat(StrEnum):
     """How documents lie in the corpus files."""
 
-    TEXT = "text"  # one document per file
-    TEXT_BLANK_LINES = "text_blank_lines"  # documents separated by blank lines
-    JSONL = "jsonl"  # one JSON object per line
-    PARQUET = "parquet"
+    text = auto()  # one document per file
+    text_blank_lines = auto()  # documents separated by blank lines
+    jsonl = auto()  # one JSON object per line
+    parquet = auto()
 
 
 class PairKind(StrEnum):
     """What the second segment of an instance is."""
 
-    NSP = "nsp"  # next-sentence prediction: half follow, half are random (BERT)
+    nsp = auto()  # next-sentence prediction: half follow, half are random (BERT)
 
 
 class MaskingKind(StrEnum):
     """When masks are drawn."""
 
-    STATIC = "static"  # once per copy of the corpus, when shards are built
+    static = auto()  # once per copy of the corpus, when shards are built
 
 
 class Packing(StrEnum):
     """How instances fill a sequence."""
 
-    NONE = "none"  # one instance per sequence
+    none = auto()  # one instance per sequence
 
 
 class ExecutorKind(StrEnum):
     """What runs the tasks."""
 
-    LOCAL = "local"
+    local = auto()
 
 
 def require(condition: bool, field: str, value: object, remedy: str) -> None:
