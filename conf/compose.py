@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 Schema = TypeVar("Schema")
@@ -55,7 +55,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `{"a.b.0": value}` for nested dicts and lists: one dotted key per leaf, as the command line spells them."""
+    """Return `{"a.b.0": value}` for nested dicts and lists: one dotted key per leaf, as on the command line."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -80,7 +80,9 @@ def _explain(error: Exception, entry: str, schema: type[Any]) -> str:
     if isinstance(cause, OmegaConfBaseException):
         text = f"{text.splitlines()[0]} {str(cause).splitlines()[0]}"
     lines = [line.strip() for line in text.splitlines()]
-    words = " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))
+    words = " ".join(
+        line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))
+    )
     words = words.split("To append to your config use")[0].strip()
     full_key = getattr(error, "full_key", None)
     if isinstance(error, OmegaConfBaseException) and full_key and full_key not in words:

@@ -1,0 +1,258 @@
+"""The config of pretraining: one dataclass per section, checked when built; defaults are in `conf/pretrain.yaml`.
+
+Enum members are lower case: OmegaConf looks a choice up by its name, and so one spelling serves YAML and code.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from conf.checks import require
+
+
+class Precision(StrEnum):
+    """Number format of weights and activations; the optimizer always works on fp32 copies."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Kernels(StrEnum):
+    """Where layer norms come from."""
+
+    auto = "auto"  # apex where CUDA and apex are present, else torch
+    apex = "apex"
+    torch = "torch"
+
+
+class OptimizerKind(StrEnum):
+    """The update rule."""
+
+    lamb = "lamb"
+    adamw = "adamw"
+
+
+class WandbMode(StrEnum):
+    """How Weights & Biases is used."""
+
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """A BERT encoder, in the words of `transformers.BertConfig`. A null `vocab_size` is taken from the shards."""
+
+    vocab_size: int | None
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    hidden_dropout_prob: float
+    attention_probs_dropout_prob: float
+    layer_norm_eps: float
+    initializer_range: float
+
+    def __post_init__(self) -> None:
+        heads, hidden = self.num_attention_heads, self.hidden_size
+        nearest = max(heads, round(hidden / max(heads, 1)) * heads)
+        require(
+            heads >= 1 and hidden % heads == 0,
+            "model.hidden_size",
+            hidden,
+            f"a multiple of {heads} heads, as {nearest}",
+        )
+        require(self.num_hidden_layers >= 1, "model.num_hidden_layers", self.num_hidden_layers, "at least 1")
+        require(self.intermediate_size >= 1, "model.intermediate_size", self.intermediate_size, "at least 1")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "at least 0 and below 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Batch sizes, in sequences. `num_streams` is the most ranks the run can ever have."""
+
+    global_batch_size: int  # per optimizer step, over all ranks
+    micro_batch_size: int  # per forward and backward of one rank
+    num_streams: int
+
+    def __post_init__(self) -> None:
+        for name in ("global_batch_size", "micro_batch_size", "num_streams"):
+            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "at least 1")
+        streams, batch = self.num_streams, self.global_batch_size
+        lower = batch // streams * streams
+        near = f"{lower} or {lower + streams}" if lower else f"{streams}"
+        require(
+            batch % streams == 0,
+            "data.global_batch_size",
+            batch,
+            f"each of the {streams} streams gives the same number of sequences to a step; nearest: {near}",
+        )
+        share, micro = batch // streams, self.micro_batch_size
+        fits = [size for size in range(1, share + 1) if share % size == 0]
+        require(
+            share % micro == 0,
+            "data.micro_batch_size",
+            micro,
+            f"it must divide the {share} sequences that a stream gives to a step "
+            f"(global_batch_size / num_streams); nearest: {min(fits, key=lambda size: abs(size - micro))}",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class LrScheduleConfig:
+    """Linear warmup to the peak, then `(1 - progress) ** power` down to `end_learning_rate`. Power 1 is linear."""
+
+    warmup_steps: int
+    power: float
+    end_learning_rate: float
+
+    def __post_init__(self) -> None:
+        require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "zero or more steps")
+        require(self.power > 0, "lr_schedule.power", self.power, "above 0")
+        end = self.end_learning_rate
+        require(end >= 0, "lr_schedule.end_learning_rate", end, "zero or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class PhaseConfig:
+    """One stretch of a run with its own shards, batch sizes, steps and schedule."""
+
+    name: str
+    shards_dir: str
+    max_steps: int
+    learning_rate: float
+    data: DataConfig
+    lr_schedule: LrScheduleConfig
+
+    def __post_init__(self) -> None:
+        require(self.max_steps >= 1, "max_steps", self.max_steps, "at least 1")
+        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0")
+        warmup = self.lr_schedule.warmup_steps
+        require(
+            warmup <= self.max_steps,
+            "lr_schedule.warmup_steps",
+            warmup,
+            f"at most max_steps={self.max_steps}",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """LAMB or AdamW. Weight decay skips biases and layer norms, as in google-research/bert."""
+
+    kind: OptimizerKind
+    learning_rate: float  # the peak; phases may have their own
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            require(
+                0 <= getattr(self, name) < 1,
+                f"optimizer.{name}",
+                getattr(self, name),
+                "at least 0 and below 1",
+            )
+        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "zero or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class EngineConfig:
+    """How the step runs: DeepSpeed's ZeRO stage, number format, clipping, and what bounds a hang."""
+
+    zero_stage: int
+    precision: Precision
+    gradient_clipping: float  # largest global gradient norm; 0 turns clipping off
+    deterministic: bool  # CUDA: deterministic kernels only, slower
+    collective_timeout_seconds: int
+
+    def __post_init__(self) -> None:
+        require(self.zero_stage in (0, 1, 2, 3), "engine.zero_stage", self.zero_stage, "0, 1, 2 or 3")
+        clipping = self.gradient_clipping
+        require(clipping >= 0, "engine.gradient_clipping", clipping, "zero (off) or more")
+        timeout = self.collective_timeout_seconds
+        require(timeout >= 1, "engine.collective_timeout_seconds", timeout, "at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    """When to save, in steps, and how many tags to keep."""
+
+    save_every: int
+    keep_last: int
+
+    def __post_init__(self) -> None:
+        require(self.save_every >= 1, "checkpoint.save_every", self.save_every, "at least 1")
+        require(self.keep_last >= 1, "checkpoint.keep_last", self.keep_last, "at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluationConfig:
+    """Held-out evaluation: every so many steps (0 turns it off), on at most `max_sequences` of the split."""
+
+    every: int
+    max_sequences: int
+
+    def __post_init__(self) -> None:
+        require(self.every >= 0, "evaluation.every", self.every, "zero (off) or more steps")
+        require(self.max_sequences >= 1, "evaluation.max_sequences", self.max_sequences, "at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackingConfig:
+    """What watches the run. `metrics.jsonl` is always written."""
+
+    log_every: int  # steps between two metric lines
+    tensorboard: bool
+    wandb: WandbMode
+    wandb_project: str
+    wandb_name: str | None
+    peak_tflops: float | None  # of one device, for the MFU metric; null leaves it out
+
+    def __post_init__(self) -> None:
+        require(self.log_every >= 1, "tracking.log_every", self.log_every, "at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class ResumeConfig:
+    """Config keys (dotted) that may differ from the checkpoint's, besides those that always may."""
+
+    allow: list[str]
+
+
+@dataclass(kw_only=True, slots=True)
+class PretrainConfig:
+    """The root config; only the entry reads it whole.
+
+    `shards_dir`, `max_steps`, `data` and `lr_schedule` make up the default phase; the loop reads `phases`.
+    """
+
+    shards_dir: str
+    run_dir: str
+    max_steps: int
+    stop_after: int | None  # leave after this step of the run, as if preempted; the same command without it goes on
+    seed: int
+    kernels: Kernels
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    lr_schedule: LrScheduleConfig
+    data: DataConfig
+    phases: list[PhaseConfig]
+    engine: EngineConfig
+    checkpoint: CheckpointConfig
+    evaluation: EvaluationConfig
+    tracking: TrackingConfig
+    resume: ResumeConfig
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "zero or a positive integer")
+        require(bool(self.phases), "phases", self.phases, "at least one phase")
+        streams = {phase.data.num_streams for phase in self.phases}
+        require(len(streams) == 1, "phases.*.data.num_streams", sorted(streams), "the same in every phase")
