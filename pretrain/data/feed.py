@@ -1,0 +1,141 @@
+"""The micro-batches of each step for this rank, prepared one step ahead by a thread, with the counts of all ranks."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from data_prep.shard_format import Block, concatenate_blocks
+from pretrain.data.batch import MicroBatch, to_micro_batch
+from pretrain.data.order import PhaseOrder, micro_steps, step_rows, streams_of
+from pretrain.data.reader import BlockReader
+from pretrain.distributed import FailureElsewhereError, Ranks
+
+
+class WeightedBatch(NamedTuple):
+    """A micro-batch, whether it counts (1.0) or fills a rank that is short of a stream (0.0), and its place."""
+
+    batch: MicroBatch
+    weight: float
+    stream: int
+    micro_batch: int  # k-th of this stream in this step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCounts:
+    """What a step holds, summed over all ranks. Fillers count in `computed_tokens` only."""
+
+    masked_tokens: int = 0
+    pairs: int = 0
+    tokens: int = 0
+    squared_lengths: int = 0  # sum over instances of tokens squared: what attention costs
+    instances: int = 0
+    sequences: int = 0
+    computed_tokens: int = 0
+    sequence_hash: int = 0  # of the content and order of every stream; signed 64 bits, the same for every world size
+
+
+class StepBatches(NamedTuple):
+    """Everything one rank needs for one optimizer step."""
+
+    micro_batches: list[WeightedBatch]
+    counts: StepCounts
+
+
+def feed_steps(
+    order: PhaseOrder, reader: BlockReader, ranks: Ranks, *, micro_batch_size: int, steps: range
+) -> Iterator[StepBatches]:
+    """Yield what this rank computes in each of the phase's `steps`.
+
+    A thread prepares step n + 1 while step n runs and reduces its counts on a gloo group of its own, so that the
+    denominators of the loss cost the training stream nothing. Exactly one step is ever ahead, on every rank, so that
+    all may leave after the same step. A rank that cannot read says so in that reduction: it raises its error
+    (ValueError, OSError), the others FailureElsewhereError, at the same step.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="step-feed") as thread:
+        ahead = thread.submit(_prepare_and_reduce, order, reader, ranks, steps.start, micro_batch_size)
+        for step in steps:
+            batches = ahead.result()
+            if step + 1 < steps.stop:
+                ahead = thread.submit(_prepare_and_reduce, order, reader, ranks, step + 1, micro_batch_size)
+            yield batches
+
+
+def _prepare_and_reduce(
+    order: PhaseOrder, reader: BlockReader, ranks: Ranks, step: int, micro_batch_size: int
+) -> StepBatches:
+    failure: Exception | None = None
+    batches: list[WeightedBatch] = []
+    counts = StepCounts()
+    try:
+        batches, counts = prepare_step(order, reader, ranks, step=step, micro_batch_size=micro_batch_size)
+    except (ValueError, OSError) as error:
+        failure = error
+    return StepBatches(batches, _reduce(counts, failure, ranks))
+
+
+def prepare_step(
+    order: PhaseOrder, reader: BlockReader, ranks: Ranks, *, step: int, micro_batch_size: int
+) -> tuple[list[WeightedBatch], StepCounts]:
+    """Return this rank's micro-batches for the phase's step `step`, fillers last, and its own counts."""
+    shares: dict[int, Block] = {}
+    for stream in streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams):
+        runs = step_rows(order, stream=stream, step=step, block_sequences=reader.block_sequences)
+        shares[stream] = concatenate_blocks([reader.rows(stream, *run) for run in runs])
+    batches = [
+        WeightedBatch(to_micro_batch(share.take(np.arange(start, start + micro_batch_size))), 1.0, stream, k)
+        for stream, share in shares.items()
+        for k, start in enumerate(range(0, order.sequences_per_step, micro_batch_size))
+    ]
+    needed = micro_steps(
+        world_size=ranks.world_size,
+        num_streams=order.num_streams,
+        sequences_per_step=order.sequences_per_step,
+        micro_batch_size=micro_batch_size,
+    )
+    # A filler is one sequence: the rank must take part in the collectives, not compute for nothing.
+    first_row = to_micro_batch(shares[ranks.rank].take(np.arange(1)))
+    batches += [WeightedBatch(first_row, 0.0, ranks.rank, k) for k in range(len(batches), needed)]
+    return batches, _count(shares, batches)
+
+
+def _count(shares: dict[int, Block], batches: list[WeightedBatch]) -> StepCounts:
+    lengths = np.concatenate([share.instance_lengths for share in shares.values()]).astype(np.int64)
+    hashes = np.array([_hash(stream, share) for stream, share in shares.items()], dtype=np.int64)
+    return StepCounts(
+        masked_tokens=sum(share.num_masked for share in shares.values()),
+        pairs=sum(share.num_instances for share in shares.values() if share.next_sentence_labels is not None),
+        tokens=int(lengths.sum()),
+        squared_lengths=int((lengths**2).sum()),
+        instances=len(lengths),
+        sequences=sum(share.num_sequences for share in shares.values()),
+        computed_tokens=sum(len(item.batch.input_ids) for item in batches),
+        sequence_hash=int(hashes.sum()),  # wraps around
+    )
+
+
+def _hash(stream: int, share: Block) -> int:
+    """Return a signed 64-bit hash of what a stream gives to a step: its token ids, lengths and their order."""
+    digest = blake2b(f"stream {stream}:".encode(), digest_size=8)
+    for column in (share.sequence_instances, share.instance_lengths, share.input_ids):
+        digest.update(np.ascontiguousarray(column, dtype="<u4").tobytes())
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _reduce(counts: StepCounts, failure: Exception | None, ranks: Ranks) -> StepCounts:
+    """Return the counts summed over ranks. Raises this rank's `failure`, or says that another rank has one."""
+    names = [field.name for field in fields(StepCounts)]
+    values = [getattr(counts, name) for name in names]
+    vector = torch.tensor([*values, int(failure is not None)], dtype=torch.int64)
+    dist.all_reduce(vector, group=ranks.data_group)
+    *sums, failures = vector.tolist()
+    if failure is not None:
+        raise failure
+    if failures:
+        raise FailureElsewhereError(f"{failures} other ranks could not read their data")
+    return StepCounts(**dict(zip(names, sums, strict=True)))

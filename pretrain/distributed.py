@@ -1,0 +1,100 @@
+"""The processes of a run: their group, what they agree on, and how a failure of one becomes a message of all."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Result = TypeVar("Result")
+
+
+class FailureElsewhereError(RuntimeError):
+    """Another rank failed and prints its own message; the rank that gets this one leaves quietly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """One process among all. The gloo groups carry small host-side messages; each is used by one thread only."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    control_group: dist.ProcessGroup  # main thread
+    data_group: dist.ProcessGroup  # reader thread
+
+    @property
+    def is_first(self) -> bool:
+        """True on rank 0, which writes and prints."""
+        return self.rank == 0
+
+    def broadcast(self, make: Callable[[], Result]) -> Result:
+        """Return `make()` of rank 0 on every rank. An error there is raised on all."""
+        message: list[tuple[Result | None, Exception | None]] = [(None, None)]
+        if self.is_first:
+            try:
+                message = [(make(), None)]
+            except (ValueError, OSError) as error:
+                message = [(None, error)]
+        dist.broadcast_object_list(message, src=0, group=self.control_group)
+        result, failure = message[0]
+        if failure is not None:
+            raise failure
+        return result  # type: ignore[return-value]  # None only when make() returns it
+
+    def together(self, act: Callable[[], Result]) -> Result:
+        """Return `act()` once it went well on every rank; the first failure, by rank, is raised on all of them.
+
+        It is also a barrier. Only what a user can mend (ValueError, OSError) is carried over; a bug ends its rank.
+        """
+        result, failure = None, None
+        try:
+            result = act()
+        except (ValueError, OSError) as error:
+            failure = error
+        self.raise_first(failure)
+        return result  # type: ignore[return-value]
+
+    def raise_first(self, failure: Exception | None) -> None:
+        """Raise the failure of the lowest rank that has one, on every rank. One integer travels when there is none."""
+        lowest = torch.tensor(self.world_size if failure is None else self.rank)
+        dist.all_reduce(lowest, op=dist.ReduceOp.MIN, group=self.control_group)
+        if int(lowest) < self.world_size:
+            message = [failure]
+            dist.broadcast_object_list(message, src=int(lowest), group=self.control_group)
+            assert message[0] is not None
+            raise message[0]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over ranks of a CPU tensor (any dtype), in place."""
+        dist.all_reduce(values, group=self.control_group)
+        return values
+
+
+def start_ranks(timeout_seconds: int) -> Ranks:
+    """Join the process group that torchrun (or a launcher that sets the same variables) describes.
+
+    Without such variables the process is a group of one. A collective that waits longer than the timeout ends the run.
+    """
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
+        os.environ.setdefault(name, value)
+    if os.environ["WORLD_SIZE"] == "1":
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "0")
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    timeout = timedelta(seconds=timeout_seconds)
+    dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=timeout)
+    return Ranks(
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        device=device,
+        control_group=dist.new_group(backend="gloo", timeout=timeout),
+        data_group=dist.new_group(backend="gloo", timeout=timeout),
+    )
