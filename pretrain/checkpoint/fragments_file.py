@@ -1,0 +1,141 @@
+"""One file per rank: the fragments of fp32 weights and optimizer state that it holds, readable by range.
+
+`rank-00003.safetensors` has, per fragment, three flat fp32 tensors named `PARAMETER/fp32`, `PARAMETER/exp_avg` and
+`PARAMETER/exp_avg_sq`. Beside it, `rank-00003.json` says which stretch of which parameter they are, how many updates
+they have seen, and the file's size and sha256. Any other layout finds what it needs by these tables alone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pretrain.optim.fragments import Fragment, Layout
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+KINDS = ("fp32", *MOMENTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFragment:
+    """A stretch of a parameter in a file, in elements, and the number of updates its moments have seen."""
+
+    name: str
+    start: int
+    numel: int
+    updates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One rank's file: name, size in bytes, sha256 and what it holds."""
+
+    name: str
+    bytes: int
+    sha256: str
+    fragments: list[StoredFragment]
+
+
+def parse_stored_file(values: dict[str, object]) -> StoredFile:
+    """Return the StoredFile that `asdict` and JSON made `values` of. Raises TypeError or KeyError for anything else."""
+    fragments = values["fragments"]
+    if not isinstance(fragments, list):
+        raise TypeError("fragments is not a list")
+    return StoredFile(**{**values, "fragments": [StoredFragment(**item) for item in fragments]})  # type: ignore[arg-type]
+
+
+def fragments_to_write(layout: Layout, *, rank: int, world_size: int) -> list[Fragment]:
+    """Return this rank's share: its own fragments, or every world_size-th parameter where all ranks hold them all."""
+    if layout.sharded:
+        return list(layout.fragments)
+    return [fragment for fragment in layout.fragments if fragment.index % world_size == rank]
+
+
+def write_fragments(
+    directory: Path, rank: int, fragments: Sequence[Fragment], optimizer: torch.optim.Optimizer
+) -> StoredFile:
+    """Write one rank's file and its sidecar, both synced to disk. Raises OSError (a full disk, say)."""
+    tensors: dict[str, Tensor] = {}
+    stored = []
+    for fragment in fragments:
+        state = optimizer.state[fragment.flat]
+        sources = {"fp32": fragment.flat, **{kind: state[kind] for kind in MOMENTS if state}}
+        for kind, tensor in sources.items():
+            tensors[f"{fragment.name}/{kind}"] = fragment.cut(tensor.detach()).float().cpu().clone()
+        updates = int(state["step"]) if state else 0
+        stored.append(StoredFragment(name=fragment.name, start=fragment.start, numel=fragment.numel, updates=updates))
+    path = directory / f"rank-{rank:05d}.safetensors"
+    try:
+        save_file(tensors, path, metadata={"format": "lambert-fragments-1"})
+    except Exception as error:  # safetensors wraps I/O errors in an exception of its own
+        raise OSError(
+            f"cannot write {path}: {error}; free some disk space, the last checkpoint is untouched"
+        ) from error
+    sync(path)
+    file = StoredFile(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), fragments=stored)
+    write_synced(path.with_suffix(".json"), json.dumps(asdict(file)))
+    return file
+
+
+class FragmentReader:
+    """Reads stretches of parameters out of the files of a checkpoint, whatever layout wrote them."""
+
+    def __init__(self, directory: Path, files: Sequence[StoredFile]):
+        self._directory = directory
+        self._open = cache(lambda name: safe_open(directory / name, framework="pt"))  # parses a header of all tensors
+        self._places: dict[str, list[tuple[StoredFragment, str]]] = {}
+        for file in files:
+            for fragment in file.fragments:
+                self._places.setdefault(fragment.name, []).append((fragment, file.name))
+
+    def updates(self, name: str) -> int:
+        """Return how many updates the moments of a parameter have seen."""
+        return self._places[name][0][0].updates
+
+    def numel(self, name: str) -> int:
+        """Return the elements stored of a parameter."""
+        return sum(fragment.numel for fragment, _ in self._places.get(name, []))
+
+    def read_into(self, target: Tensor, *, name: str, kind: str, start: int) -> None:
+        """Fill `target`, fp32 [numel], with elements from `start` on of a parameter. Raises ValueError on a gap."""
+        filled, stop = 0, start + target.numel()
+        for fragment, file_name in self._places.get(name, []):
+            low, high = max(start, fragment.start), min(stop, fragment.start + fragment.numel)
+            if low < high:
+                tensor = self._open(file_name).get_slice(f"{name}/{kind}")
+                stored = tensor[low - fragment.start : high - fragment.start]
+                target[low - start : high - start].copy_(stored)
+                filled += high - low
+        if filled != target.numel():
+            raise ValueError(f"{self._directory} holds {filled} of {target.numel()} elements of {name} from {start} on")
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a directory to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write a small text file under a temporary name, sync it and rename it: it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    sync(temporary)
+    temporary.replace(path)

@@ -1,0 +1,127 @@
+"""Find the newest sound checkpoint and load it into any layout: other ranks, another ZeRO stage, another precision."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pretrain.checkpoint.fragments_file import MOMENTS, FragmentReader, StoredFile, hash_file, parse_stored_file
+from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME, list_tags
+from pretrain.distributed import Ranks
+from pretrain.engine import Engine
+from pretrain.phases import RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What COMPLETE.json of a tag says."""
+
+    directory: Path
+    state: RunState
+    shapes: dict[str, list[int]]
+    files: list[StoredFile]
+    run: dict[str, Any]  # what the run was: config and fingerprints
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """Return a tag's account of itself; no tensor is read. Raises ValueError when it is none of this release."""
+    path = directory / COMPLETE_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["checkpoint_version"] != CHECKPOINT_VERSION:
+            raise ValueError(f"version {content['checkpoint_version']}, this release reads {CHECKPOINT_VERSION}")
+        return Checkpoint(
+            directory=directory,
+            state=RunState(**content["state"]),
+            shapes=content["shapes"],
+            files=[parse_stored_file(file) for file in content["files"]],
+            run=content["run"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a complete checkpoint of this release: {error}") from error
+
+
+def newest_checkpoint(run_dir: Path) -> Path:
+    """Return the newest complete tag of a run. Raises ValueError when there is none."""
+    tags = list_tags(run_dir / "checkpoints")
+    if not tags:
+        raise ValueError(f"{run_dir}/checkpoints has no complete checkpoint; train first, or name another run_dir")
+    return run_dir / "checkpoints" / tags[-1]
+
+
+def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:
+    """Return the newest checkpoint whose files all check out, the same on every rank; None when there is no tag.
+
+    Each file is hashed once, by one rank. A damaged checkpoint is named on stderr and the one before it is taken.
+    Raises ValueError when there are tags and none is sound: starting afresh would hide the loss.
+    """
+    tags = ranks.broadcast(lambda: list_tags(directory))
+    for tag in reversed(tags):
+        try:
+            checkpoint = ranks.broadcast(lambda tag=tag: read_checkpoint(directory / tag))  # type: ignore[misc]
+            share = checkpoint.files[ranks.rank :: ranks.world_size]
+            ranks.together(lambda share=share, tag=tag: _require_sound(directory / tag, share))  # type: ignore[misc]
+        except ValueError as error:
+            if ranks.is_first:
+                print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
+        else:
+            return checkpoint
+    if tags:
+        raise ValueError(
+            f"none of the {len(tags)} checkpoints in {directory} is sound (see above); restore one from a backup, "
+            "or name another run_dir to start afresh"
+        )
+    return None
+
+
+def _require_sound(directory: Path, files: list[StoredFile]) -> None:
+    for file in files:
+        path = directory / file.name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing")
+        if path.stat().st_size != file.bytes or hash_file(path) != file.sha256:
+            raise ValueError(f"{path} is damaged: its size or sha256 is not what was written")
+
+
+def restore(engine: Engine, checkpoint: Checkpoint) -> None:
+    """Load weights and optimizer state into the engine. Each rank reads the ranges that overlap its fragments only.
+
+    Raises ValueError when the checkpoint is of another model.
+    """
+    shapes = {name: list(shape) for name, shape in engine.layout.shapes.items()}
+    if shapes != checkpoint.shapes:
+        different = sorted(
+            name for name in shapes | checkpoint.shapes if shapes.get(name) != checkpoint.shapes.get(name)
+        )
+        name = different[0]
+        raise ValueError(
+            f"{checkpoint.directory} is of another model: {name} is {checkpoint.shapes.get(name)} there and "
+            f"{shapes.get(name)} here ({len(different)} parameters differ); name another run_dir"
+        )
+    reader = FragmentReader(checkpoint.directory, checkpoint.files)
+    with torch.no_grad():
+        for fragment in engine.layout.fragments:
+            state = engine.optimizer.state[fragment.flat]
+            if not state:
+                state["step"] = torch.tensor(float(reader.updates(fragment.name)))
+                state |= {kind: torch.zeros_like(fragment.flat) for kind in MOMENTS}
+            for kind, tensor in (("fp32", fragment.flat), *((kind, state[kind]) for kind in MOMENTS)):
+                reader.read_into(fragment.cut(tensor), name=fragment.name, kind=kind, start=fragment.start)
+    engine.refresh_weights()
+
+
+def load_full_weights(directory: Path) -> dict[str, Tensor]:
+    """Return every parameter of a tag, fp32 and whole, on the CPU: for export, one process."""
+    checkpoint = read_checkpoint(directory)
+    _require_sound(directory, checkpoint.files)
+    reader = FragmentReader(directory, checkpoint.files)
+    weights = {}
+    for name, shape in checkpoint.shapes.items():
+        flat = torch.empty(torch.Size(shape).numel(), dtype=torch.float32)
+        reader.read_into(flat, name=name, kind="fp32", start=0)
+        weights[name] = flat.view(shape)
+    return weights

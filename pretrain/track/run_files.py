@@ -1,0 +1,39 @@
+"""Small files of a run directory that must survive a kill: atomic writes, and the run's id in `run.json`."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+RUN_FILE = "run.json"
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, all or nothing: temporary name in the same folder, synced, then renamed."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def ensure_run_id(run_dir: Path) -> str:
+    """Return the id of this training, 16 hex digits, from `RUN_DIR/run.json`; the first call makes it.
+
+    Trackers know the run by it for all its life. Raises ValueError when the file is there but holds no id.
+    """
+    path = run_dir / RUN_FILE
+    if not path.exists():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json.dumps({"run_id": secrets.token_hex(8)}).encode() + b"\n")
+    try:
+        run_id = json.loads(path.read_bytes())["run_id"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds no run_id ({error}); put the id of the tracked run back as "
+            '{"run_id": "..."}, or delete the file to go on under a new one'
+        ) from error
+    if not isinstance(run_id, str) or not run_id:
+        raise ValueError(f"{path}: run_id={run_id!r} is not valid: a text of at least one character")
+    return run_id
