@@ -13,8 +13,8 @@ from torch import Tensor
 Result = TypeVar("Result")
 
 
-class FailureElsewhereError(RuntimeError):
-    """Another rank failed and prints its own message; the rank that gets this one leaves quietly."""
+class FailureElsewhereError(ValueError):
+    """Another rank failed, with this message, and prints it; the rank that gets this error leaves quietly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,41 +33,36 @@ class Ranks:
         return self.rank == 0
 
     def broadcast(self, make: Callable[[], Result]) -> Result:
-        """Return `make()` of rank 0 on every rank. An error there is raised on all."""
-        message: list[tuple[Result | None, Exception | None]] = [(None, None)]
-        if self.is_first:
-            try:
-                message = [(make(), None)]
-            except (ValueError, OSError) as error:
-                message = [(None, error)]
+        """Return `make()` of rank 0 on every rank; it must pickle. An error there is raised on all, as `together`."""
+        result = self.together(lambda: make() if self.is_first else None)
+        message = [result]
         dist.broadcast_object_list(message, src=0, group=self.control_group)
-        result, failure = message[0]
-        if failure is not None:
-            raise failure
-        return result  # type: ignore[return-value]  # None only when make() returns it
+        return message[0]  # type: ignore[return-value]  # None only when make() returns it
 
     def together(self, act: Callable[[], Result]) -> Result:
-        """Return `act()` once it went well on every rank; the first failure, by rank, is raised on all of them.
+        """Return `act()` once it went well on every rank; it is also a barrier.
 
-        It is also a barrier. Only what a user can mend (ValueError, OSError) is carried over; a bug ends its rank.
+        If it did not, the lowest rank that failed raises its error and all others FailureElsewhereError with the same
+        message. Only what a user can mend (ValueError, OSError) is carried over; a bug ends its rank.
         """
         result, failure = None, None
         try:
             result = act()
         except (ValueError, OSError) as error:
             failure = error
-        self.raise_first(failure)
+        self._raise_first(failure)
         return result  # type: ignore[return-value]
 
-    def raise_first(self, failure: Exception | None) -> None:
-        """Raise the failure of the lowest rank that has one, on every rank. One integer travels when there is none."""
+    def _raise_first(self, failure: Exception | None) -> None:
+        # One integer travels when nobody failed.
         lowest = torch.tensor(self.world_size if failure is None else self.rank)
         dist.all_reduce(lowest, op=dist.ReduceOp.MIN, group=self.control_group)
         if int(lowest) < self.world_size:
-            message = [failure]
+            message = [str(failure)]
             dist.broadcast_object_list(message, src=int(lowest), group=self.control_group)
-            assert message[0] is not None
-            raise message[0]
+            if failure is not None and int(lowest) == self.rank:
+                raise failure
+            raise FailureElsewhereError(message[0])
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over ranks of a CPU tensor (any dtype), in place."""

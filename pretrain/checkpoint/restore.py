@@ -90,7 +90,7 @@ def _require_sound(directory: Path, files: list[StoredFile]) -> None:
 def restore(engine: Engine, checkpoint: Checkpoint) -> None:
     """Load weights and optimizer state into the engine. Each rank reads the ranges that overlap its fragments only.
 
-    Raises ValueError when the checkpoint is of another model.
+    `engine.refresh_weights()`, on all ranks, must follow. Raises ValueError when the checkpoint is of another model.
     """
     shapes = {name: list(shape) for name, shape in engine.layout.shapes.items()}
     if shapes != checkpoint.shapes:
@@ -111,7 +111,6 @@ def restore(engine: Engine, checkpoint: Checkpoint) -> None:
                 state |= {kind: torch.zeros_like(fragment.flat) for kind in MOMENTS}
             for kind, tensor in (("fp32", fragment.flat), *((kind, state[kind]) for kind in MOMENTS)):
                 reader.read_into(fragment.cut(tensor), name=fragment.name, kind=kind, start=fragment.start)
-    engine.refresh_weights()
 
 
 def load_full_weights(directory: Path) -> dict[str, Tensor]:

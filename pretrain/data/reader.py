@@ -1,6 +1,7 @@
 """Blocks of a shard directory by (shard, block): one range read each, checked by crc32. Local paths and fsspec URLs."""
 
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -38,6 +39,13 @@ class ShardDirectory:
                 "name another shards_dir, or run the same `python -m data_prep` command again to finish it"
             ) from error
         return parse_manifest(text, path)
+
+    def copy_folder(self, name: str, target: Path) -> None:
+        """Copy the files of a subfolder to a local folder."""
+        filesystem, root = self._filesystem
+        target.mkdir(parents=True, exist_ok=True)
+        for path in filesystem.ls(f"{root}/{name}", detail=False):
+            (target / Path(path).name).write_bytes(filesystem.cat_file(path))
 
     def check_sizes(self, shards: list[ShardInfo]) -> None:
         """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes."""

@@ -1,4 +1,4 @@
-"""Attention inside each instance of a flat batch: variable-length flash on CUDA, length-grouped elsewhere."""
+"""Attention inside each instance of a flat batch: variable-length flash on CUDA, padded groups of similar length elsewhere."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pretrain.model.kernels import dropout
 
-GROUP_SHRINK = 0.75
-"""A group holds the instances at least this long, relative to its longest; see `group_by_length`."""
+SHORTEST_IN_GROUP = 0.75
+"""An instance joins a group when it is at least this long, relative to the group's longest."""
 
 
 class LengthGroup(NamedTuple):
@@ -21,19 +21,19 @@ class LengthGroup(NamedTuple):
 
     instances: int
     length: int
-    real: Tensor | None  # bool [instances, 1, 1, length]: true at tokens, false at padding; None without padding
+    real: Tensor | None  # bool [instances, 1, 1, length]: false at padding; None when nothing is padded
 
 
 class GroupedPlan(NamedTuple):
-    """How the tokens of a micro-batch are laid out for attention over padded groups."""
+    """How the tokens of a micro-batch stand in the slots of its groups, laid end to end."""
 
     groups: tuple[LengthGroup, ...]
-    slot_tokens: Tensor | None  # int64 [slots]: the token in each slot; padding repeats the instance's first token
-    token_slots: Tensor | None  # int64 [tokens]: the slot of each token; both None when slots are the tokens in order
+    slot_tokens: Tensor | None  # int64 [slots]: the token in each slot; padding repeats its instance's first token
+    token_slots: Tensor | None  # int64 [tokens]: the slot of each token. Both None when they are one and the same
 
 
 class FlashPlan(NamedTuple):
-    """What variable-length flash attention needs: it has no padding."""
+    """What variable-length flash attention asks for; it pads nothing."""
 
     cu_seqlens: Tensor  # int32 [instances + 1]
     longest: int
@@ -43,100 +43,137 @@ AttentionPlan = GroupedPlan | FlashPlan
 
 
 def plan_attention(lengths: Sequence[int], cu_seqlens: Tensor, dtype: torch.dtype) -> AttentionPlan:
-    """Return the plan, made once per micro-batch and used by every layer, for instances of these lengths.
+    """Return the plan for instances of these lengths: made once per micro-batch, used by every layer.
 
-    `dtype` is that of the activations; `cu_seqlens` (int32 [instances + 1]) says which device.
+    `cu_seqlens`, int32 [instances + 1], says by its device and `dtype` (of the activations) whether flash can run.
     """
-    if cu_seqlens.is_cuda and dtype in (torch.bfloat16, torch.float16) and flash_attention_is_installed():
+    if cu_seqlens.is_cuda and dtype in (torch.bfloat16, torch.float16) and has_flash_attention():
         return FlashPlan(cu_seqlens, max(lengths))
-    return _plan_groups(lengths, cu_seqlens.device)
+    return plan_groups(lengths, cu_seqlens.device)
 
 
 @cache
-def flash_attention_is_installed() -> bool:
-    """Return whether the flash-attn package is there."""
+def has_flash_attention() -> bool:
+    """Return whether the flash-attn package is installed."""
     return find_spec("flash_attn") is not None
 
 
-def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Return instance numbers in groups of similar length: each at least `GROUP_SHRINK` of its group's longest."""
+def group_by_length(lengths: Sequence[int], shortest: float = SHORTEST_IN_GROUP) -> list[list[int]]:
+    """Return the instances' numbers, longest first, in groups whose members have at least `shortest` of its longest."""
     groups: list[list[int]] = []
     for instance in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups and lengths[instance] >= GROUP_SHRINK * lengths[groups[-1][0]]:
+        if groups and lengths[instance] >= shortest * lengths[groups[-1][0]]:
             groups[-1].append(instance)
         else:
             groups.append([instance])
     return groups
 
 
-def _plan_groups(lengths: Sequence[int], device: torch.device) -> GroupedPlan:
+def plan_groups(lengths: Sequence[int], device: torch.device, shortest: float = SHORTEST_IN_GROUP) -> GroupedPlan:
+    """Return the plan of `group_by_length` with its index tensors on `device`."""
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
-    groups: list[LengthGroup] = []
-    tokens: list[np.ndarray[Any, np.dtype[np.int64]]] = []
-    reals: list[np.ndarray[Any, np.dtype[np.bool_]]] = []
-    for members in group_by_length(lengths):
-        longest = lengths[members[0]]
-        column = np.arange(longest)
-        real = column < sizes[members, None]
+    groups, tokens, reals = [], [], []
+    for members in group_by_length(lengths, shortest):
+        columns = np.arange(lengths[members[0]])
+        real = columns < sizes[members, None]
         mask = None if real.all() else torch.from_numpy(real[:, None, None, :]).to(device)
-        groups.append(LengthGroup(len(members), longest, mask))
-        tokens.append((starts[members, None] + np.where(real, column, 0)).ravel())
+        groups.append(LengthGroup(len(members), len(columns), mask))
+        tokens.append((starts[members, None] + np.where(real, columns, 0)).ravel())
         reals.append(real.ravel())
     slot_tokens, real_slots = np.concatenate(tokens), np.flatnonzero(np.concatenate(reals))
     if np.array_equal(slot_tokens, np.arange(sizes.sum())):
         return GroupedPlan(tuple(groups), None, None)
     token_slots = np.empty(sizes.sum(), dtype=np.int64)
     token_slots[slot_tokens[real_slots]] = real_slots
-    return GroupedPlan(tuple(groups), torch.from_numpy(slot_tokens).to(device), torch.from_numpy(token_slots).to(device))
+    return GroupedPlan(
+        tuple(groups), torch.from_numpy(slot_tokens).to(device), torch.from_numpy(token_slots).to(device)
+    )
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, dropout_prob: float) -> Tensor:
+    """Return softmax(QK^T / sqrt(head_size)) V of every instance, [tokens, heads, head_size] like the three inputs.
+
+    `dropout_prob` applies to the attention probabilities; 0 when not training.
+    """
+    if isinstance(plan, FlashPlan):
+        return _flash_attention(query, key, value, plan, dropout_prob)
+    if plan.slot_tokens is not None:
+        query, key, value = (_ToSlots.apply(x, plan.slot_tokens, plan.token_slots) for x in (query, key, value))
+    sizes = [group.instances * group.length for group in plan.groups]
+    attended = [
+        _attend(*parts, group, dropout_prob)
+        for *parts, group in zip(query.split(sizes), key.split(sizes), value.split(sizes), plan.groups, strict=True)
+    ]
+    slots = torch.cat(attended) if len(attended) > 1 else attended[0]
+    tokens: Tensor = slots if plan.token_slots is None else _ToTokens.apply(slots, plan.token_slots)
+    return tokens
+
+
+def _flash_attention(query: Tensor, key: Tensor, value: Tensor, plan: FlashPlan, dropout_prob: float) -> Tensor:
+    from flash_attn import flash_attn_varlen_func  # importing it needs CUDA
+
+    attended: Tensor = flash_attn_varlen_func(
+        query,
+        key,
+        value,
+        cu_seqlens_q=plan.cu_seqlens,
+        cu_seqlens_k=plan.cu_seqlens,
+        max_seqlen_q=plan.longest,
+        max_seqlen_k=plan.longest,
+        dropout_p=dropout_prob,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )
+    return attended
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, group: LengthGroup, dropout_prob: float) -> Tensor:
+    """Return [slots, heads, head_size] for one group's slots."""
+    heads = (group.instances, group.length, *query.shape[1:])
+    q, k, v = (x.view(heads).transpose(1, 2) for x in (query, key, value))
+    if dropout_prob > 0 and not query.is_cuda:
+        attended = _attend_with_cpu_dropout(q, k, v, group.real, dropout_prob)
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v, group.real, dropout_prob)
+    return attended.transpose(1, 2).flatten(0, 1)
+
+
+def _attend_with_cpu_dropout(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, dropout_prob: float) -> Tensor:
+    """Return what scaled_dot_product_attention would, with our `dropout`: on a CPU torch has no fused kernel either."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if real is not None:
+        scores = scores.masked_fill(real.logical_not(), -torch.inf)
+    return dropout(scores.softmax(-1), dropout_prob, True) @ v
 
 
 class _ToSlots(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slot_tokens: Tensor, token_slots: Tensor) -> Tensor:
-        ctx.save_for_backward(token_slots)
-        return x.index_select(0, slot_tokens)
+    """Tokens to slots. Padding gets no gradient (as key it is masked, as query never read), so backward is a gather.
+
+    The backward of index_select adds rows up instead: atomically on CUDA, in an order that changes from run to run.
+    """
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def forward(ctx: Any, tokens: Tensor, slot_tokens: Tensor, token_slots: Tensor) -> Tensor:
+        ctx.save_for_backward(token_slots)
+        return tokens.index_select(0, slot_tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (token_slots,) = ctx.saved_tensors
-        return grad.index_select(0, token_slots), None, None
+        return grads[0].index_select(0, token_slots), None, None
 
 
 class _ToTokens(torch.autograd.Function):
+    """Slots back to tokens; backward puts zeros in the padding."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, token_slots: Tensor) -> Tensor:
+    def forward(ctx: Any, slots: Tensor, token_slots: Tensor) -> Tensor:
         ctx.save_for_backward(token_slots)
-        ctx.num_slots = len(x)
-        return x.index_select(0, token_slots)
+        ctx.num_slots = len(slots)
+        return slots.index_select(0, token_slots)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (token_slots,) = ctx.saved_tensors
+        (grad,) = grads
         return grad.new_zeros(ctx.num_slots, *grad.shape[1:]).index_copy_(0, token_slots, grad), None
-
-
-def attention(qkv: Tensor, plan: AttentionPlan, dropout_prob: float) -> Tensor:
-    """qkv [tokens, 3, heads, head_size] -> [tokens, heads, head_size]."""
-    if isinstance(plan, FlashPlan):
-        from flash_attn import flash_attn_varlen_qkvpacked_func
-
-        return flash_attn_varlen_qkvpacked_func(qkv, plan.cu_seqlens, plan.longest, dropout_prob)
-    if plan.slot_tokens is not None:
-        qkv = _ToSlots.apply(qkv, plan.slot_tokens, plan.token_slots)
-    parts = qkv.split([g.instances * g.length for g in plan.groups])
-    outs = []
-    for g, part in zip(plan.groups, parts):
-        q, k, v = part.view(g.instances, g.length, *part.shape[1:]).permute(2, 0, 3, 1, 4)
-        outs.append(_attend(q, k, v, g.real, dropout_prob).transpose(1, 2).flatten(0, 1))
-    out = torch.cat(outs) if len(outs) > 1 else outs[0]
-    return out if plan.token_slots is None else _ToTokens.apply(out, plan.token_slots)
-
-MODE = "eager"
-def _attend(q, k, v, real, p):
-    if MODE == "sdpa" or p == 0:
-        return F.scaled_dot_product_attention(q, k, v, real, p)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if real is not None:
-        scores = scores.masked_fill(~real, float("-inf"))
-    return dropout(scores.softmax(-1), p, True) @ v

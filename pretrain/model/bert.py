@@ -1,4 +1,8 @@
-"""BERT with its pretraining heads on flat batches."""
+"""BERT with its pretraining heads, on flat batches: no padding anywhere but in attention, which the plan handles.
+
+Post-norm, exact GELU and dropout where Devlin et al. 2019 and `transformers.BertForPreTraining` have them; the heads
+run only at masked positions and at `[CLS]`.
+"""
 
 from typing import NamedTuple
 
@@ -9,79 +13,139 @@ from torch import Tensor, nn
 from pretrain.config import Kernels, ModelConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.model.attention import AttentionPlan, attention, plan_attention
-from pretrain.model.kernels import Linear, dropout, embedding, layer_norm, linear, activation_dtype
-import os
-CAT = os.environ.get("CAT","0")=="1"
+from pretrain.model.kernels import Linear, dropout, embedding, layer_norm, linear
+
 
 class PretrainingLogits(NamedTuple):
-    mlm_logits: Tensor
-    nsp_logits: Tensor | None
+    """Scores in the dtype of the activations (fp32 on a CPU)."""
 
-class Embeddings(nn.Module):
-    def __init__(self, c, kernels):
-        super().__init__()
-        self.word_embeddings = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.position_embeddings = nn.Embedding(c.max_position_embeddings, c.hidden_size)
-        self.token_type_embeddings = nn.Embedding(c.type_vocab_size, c.hidden_size)
-        self.layer_norm = layer_norm(c.hidden_size, c.layer_norm_eps, kernels)
-        self.p = c.hidden_dropout_prob
-    def forward(self, b):
-        x = embedding(b.input_ids, self.word_embeddings.weight) + embedding(b.token_type_ids, self.token_type_embeddings.weight) + embedding(b.position_ids, self.position_embeddings.weight)
-        return dropout(self.layer_norm(x), self.p, self.training)
+    mlm_logits: Tensor  # [masked, vocab_size]
+    nsp_logits: Tensor | None  # [instances, 2]; None without pairs
 
-class SelfAttention(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        h = c.hidden_size
-        self.heads = c.num_attention_heads
-        self.query, self.key, self.value, self.output = Linear(h,h), Linear(h,h), Linear(h,h), Linear(h,h)
-        self.p = c.attention_probs_dropout_prob
-    def forward(self, x, plan):
-        if CAT:
-            w = torch.cat([self.query.weight,self.key.weight,self.value.weight]); b=torch.cat([self.query.bias,self.key.bias,self.value.bias])
-            qkv = linear(x, w, b).view(len(x), 3, self.heads, -1)
-        else:
-            qkv = torch.stack([m(x).view(len(x), self.heads, -1) for m in (self.query,self.key,self.value)], 1)
-        return self.output(attention(qkv, plan, self.p if self.training else 0.0).flatten(1))
-
-class EncoderLayer(nn.Module):
-    def __init__(self, c, kernels):
-        super().__init__()
-        self.attention = SelfAttention(c)
-        self.attention_norm = layer_norm(c.hidden_size, c.layer_norm_eps, kernels)
-        self.intermediate = Linear(c.hidden_size, c.intermediate_size)
-        self.output = Linear(c.intermediate_size, c.hidden_size)
-        self.output_norm = layer_norm(c.hidden_size, c.layer_norm_eps, kernels)
-        self.p = c.hidden_dropout_prob
-    def forward(self, x, plan):
-        x = self.attention_norm(x + dropout(self.attention(x, plan), self.p, self.training))
-        y = self.output(F.gelu(self.intermediate(x)))
-        return self.output_norm(x + dropout(y, self.p, self.training))
-
-class MlmHead(nn.Module):
-    def __init__(self, c, kernels):
-        super().__init__()
-        self.transform = Linear(c.hidden_size, c.hidden_size)
-        self.layer_norm = layer_norm(c.hidden_size, c.layer_norm_eps, kernels)
-        self.bias = nn.Parameter(torch.zeros(c.vocab_size))
-    def forward(self, x, w):
-        return linear(self.layer_norm(F.gelu(self.transform(x))), w, self.bias)
 
 class BertForPretraining(nn.Module):
-    def __init__(self, c, kernels, *, with_pairs):
+    """The encoder and its heads; without pairs there is neither pooler nor next-sentence head."""
+
+    def __init__(self, config: ModelConfig, kernels: Kernels, *, with_pairs: bool) -> None:
         super().__init__()
-        self.embeddings = Embeddings(c, kernels)
-        self.layers = nn.ModuleList(EncoderLayer(c, kernels) for _ in range(c.num_hidden_layers))
-        self.mlm_head = MlmHead(c, kernels)
-        self.pooler = Linear(c.hidden_size, c.hidden_size)
-        self.nsp_head = Linear(c.hidden_size, 2)
-        for m in self.modules():
-            if isinstance(m,(nn.Linear,nn.Embedding)): nn.init.trunc_normal_(m.weight, std=c.initializer_range, a=-2*c.initializer_range,b=2*c.initializer_range)
-            if isinstance(m,nn.Linear): nn.init.zeros_(m.bias)
-    def forward(self, b):
-        x = self.embeddings(b)
-        plan = plan_attention(b.instance_lengths, b.cu_seqlens, x.dtype)
-        for l in self.layers: x = l(x, plan)
-        mlm = self.mlm_head(x[b.masked_positions], self.embeddings.word_embeddings.weight)
-        nsp = self.nsp_head(torch.tanh(self.pooler(x[b.cu_seqlens[:-1].long()])))
-        return PretrainingLogits(mlm, nsp)
+        self.max_position_embeddings = config.max_position_embeddings
+        self.embeddings = Embeddings(config, kernels)
+        self.layers = nn.ModuleList(EncoderLayer(config, kernels) for _ in range(config.num_hidden_layers))
+        self.mlm_head = MaskedLmHead(config, kernels)
+        self.pooler = Linear(config.hidden_size, config.hidden_size) if with_pairs else None
+        self.nsp_head = Linear(config.hidden_size, 2) if with_pairs else None
+        self.apply(lambda module: _initialize(module, config.initializer_range))
+
+    def forward(self, batch: MicroBatch) -> PretrainingLogits:
+        """Return the scores of one micro-batch. Raises ValueError when an instance is longer than the positions."""
+        longest = max(batch.instance_lengths)
+        if longest > self.max_position_embeddings:
+            raise ValueError(
+                f"model.max_position_embeddings={self.max_position_embeddings} is not valid: "
+                f"the batch has an instance of {longest} tokens"
+            )
+        hidden = self.embeddings(batch)
+        plan = plan_attention(batch.instance_lengths, batch.cu_seqlens, hidden.dtype)
+        for layer in self.layers:
+            hidden = layer(hidden, plan)
+        masked = hidden.index_select(0, batch.masked_positions)
+        mlm_logits = self.mlm_head(masked, self.embeddings.word_embeddings.weight)
+        if self.pooler is None or self.nsp_head is None:
+            return PretrainingLogits(mlm_logits, None)
+        first = hidden.index_select(0, batch.cu_seqlens[:-1])
+        return PretrainingLogits(mlm_logits, self.nsp_head(torch.tanh(self.pooler(first))))
+
+
+class Embeddings(nn.Module):
+    """Word, token type and position embeddings, summed and normalised."""
+
+    def __init__(self, config: ModelConfig, kernels: Kernels) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(_vocab_size(config), config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        self.dropout_prob = config.hidden_dropout_prob
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        """Return [tokens, hidden]."""
+        words = embedding(batch.input_ids, self.word_embeddings.weight)
+        types = embedding(batch.token_type_ids, self.token_type_embeddings.weight)
+        positions = embedding(batch.position_ids, self.position_embeddings.weight)
+        return dropout(self.layer_norm(words + types + positions), self.dropout_prob, self.training)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention; query, key and value keep their own parameters, hence their own LAMB trust ratios."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.heads = (config.num_attention_heads, hidden // config.num_attention_heads)
+        self.query = Linear(hidden, hidden)
+        self.key = Linear(hidden, hidden)
+        self.value = Linear(hidden, hidden)
+        self.output = Linear(hidden, hidden)
+        self.dropout_prob = config.attention_probs_dropout_prob
+
+    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
+        """Return [tokens, hidden] for [tokens, hidden]."""
+        query, key, value = (project(hidden).unflatten(1, self.heads) for project in (self.query, self.key, self.value))
+        dropout_prob = self.dropout_prob if self.training else 0.0
+        attended: Tensor = self.output(attention(query, key, value, plan, dropout_prob).flatten(1))
+        return attended
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, each dropped out, added to its input and normalised."""
+
+    def __init__(self, config: ModelConfig, kernels: Kernels) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        self.intermediate = Linear(config.hidden_size, config.intermediate_size)
+        self.output = Linear(config.intermediate_size, config.hidden_size)
+        self.output_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        self.dropout_prob = config.hidden_dropout_prob
+
+    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
+        """Return [tokens, hidden] for [tokens, hidden]."""
+        attended = dropout(self.attention(hidden, plan), self.dropout_prob, self.training)
+        hidden = self.attention_norm(hidden + attended)
+        fed_forward = self.output(F.gelu(self.intermediate(hidden)))
+        normalised: Tensor = self.output_norm(hidden + dropout(fed_forward, self.dropout_prob, self.training))
+        return normalised
+
+
+class MaskedLmHead(nn.Module):
+    """Transform, then scores over the vocabulary against the word embeddings, which the caller hands in: they are one
+    parameter, owned by the embeddings.
+    """
+
+    def __init__(self, config: ModelConfig, kernels: Kernels) -> None:
+        super().__init__()
+        self.transform = Linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        self.bias = nn.Parameter(torch.zeros(_vocab_size(config)))
+
+    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
+        """Return [masked, vocab_size] for [masked, hidden] and [vocab_size, hidden]."""
+        return linear(self.layer_norm(F.gelu(self.transform(hidden))), word_embeddings, self.bias)
+
+
+def _vocab_size(config: ModelConfig) -> int:
+    if config.vocab_size is None:
+        raise ValueError("model.vocab_size=None is not valid: give the number of ids of the shards' tokenizer")
+    return config.vocab_size
+
+
+def _initialize(module: nn.Module, initializer_range: float) -> None:
+    """Draw weights as google-research/bert does: normal, cut off at two standard deviations; biases are zero.
+
+    transformers draws from the normal without the cut. Norms start at weight 1 and bias 0 by themselves.
+    """
+    if isinstance(module, nn.Linear | nn.Embedding):
+        limit = 2 * initializer_range
+        nn.init.trunc_normal_(module.weight, std=initializer_range, a=-limit, b=limit)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

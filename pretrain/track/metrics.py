@@ -1,6 +1,6 @@
 """Sums over a stretch of steps -> the numbers a person looks at. Plain Python: the sums are already global."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pretrain.config import ModelConfig
 from pretrain.track.flops import flops_per_step, model_flops_utilization
@@ -34,6 +34,12 @@ class StepSums(LossSums):
     computed_tokens: int  # those the devices worked on: fillers and padding too
     seconds: float  # wall clock of the stretch, evaluation and saving not included
     data_wait_seconds: float  # of `seconds`, waiting for the reader: the mean over ranks
+
+
+def add_sums(first: StepSums, second: StepSums) -> StepSums:
+    """Return the sums of two stretches laid end to end."""
+    names = [field.name for field in fields(StepSums)]
+    return StepSums(**{name: getattr(first, name) + getattr(second, name) for name in names})
 
 
 def loss_metrics(sums: LossSums, prefix: str = "") -> Record:

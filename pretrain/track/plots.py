@@ -31,7 +31,7 @@ def plot_losses(metrics_file: Path, output: Path) -> None:
     """
     records = read_metrics(metrics_file)
     if not series(records, "mlm_loss")[1]:
-        raise ValueError(f"{metrics_file} holds no mlm_loss: nothing to draw before the first logged step")
+        raise ValueError(f"{metrics_file} holds no finite mlm_loss: nothing to draw before the first logged step")
     with_pairs = bool(series(records, "nsp_loss")[1])
     heights = [2.2, 1.0] if with_pairs else [1.0]
     figure = Figure(figsize=(8.0, 6.4 if with_pairs else 4.6), dpi=150, layout="constrained")
@@ -72,8 +72,11 @@ def _draw_pairs(panel: Any, records: list[Record]) -> None:
 def _title(held_out: Sequence[float], entropy: Sequence[float]) -> str:
     if not held_out:
         return "Pretraining loss"
-    below = f", {entropy[-1] - held_out[-1]:.2f} nats below unigram entropy" if entropy else ""
-    return f"Held-out masked-token loss {held_out[-1]:.2f}{below}"
+    text = f"Held-out masked-token loss {held_out[-1]:.2f}"
+    if not entropy:
+        return text
+    gap = entropy[-1] - held_out[-1]
+    return f"{text}, {abs(gap):.2f} nats {'below' if gap >= 0 else 'above'} unigram entropy"
 
 
 def series(records: list[Record], key: str) -> tuple[list[int], list[float]]:

@@ -27,13 +27,12 @@ class WandbTracker:
         A server that does not answer turns this start into an offline one, with a warning that says how to send it.
         """
         run_dir.mkdir(parents=True, exist_ok=True)
-        # Once per process and before all else: the login would print lines of its own.
-        wandb.setup(settings=wandb.Settings(silent=True))
         mode = config.wandb
         if mode is WandbMode.online:
             _require_key()
 
         def start(mode: WandbMode) -> Any:
+            _quiet()
             return wandb.init(
                 project=config.wandb_project,
                 name=config.wandb_name,
@@ -50,20 +49,21 @@ class WandbTracker:
             self._run = start(mode)
         except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
             raise _key_error(str(error)) from error
-        except wandb.errors.CommError as error:
+        except wandb.Error as error:
             logger.warning(
                 "W&B cannot be reached (%s). The training goes on; its history is kept in %s and goes to the server "
                 "with `wandb sync`.",
                 _first_line(error),
                 run_dir / "wandb",
             )
+            wandb.teardown()  # its service holds the failed start, and with it the run's id
             self._run = start(WandbMode.offline)
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         # The server's own count is higher where `metrics.jsonl` lost lines to a power cut.
         self._last_step = max(last_step, self._run.step - 1)
         self._broken = False
-        if self._run.url:
+        if not self._run.offline:
             logger.info("W&B run: %s", self._run.url)
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -105,8 +105,14 @@ def _settings() -> wandb.Settings:
     )
 
 
+def _quiet() -> None:
+    """Silence wandb in this process until its next teardown: login and run print lines of their own."""
+    wandb.setup(settings=wandb.Settings(silent=True))
+
+
 def _require_key() -> None:
     """Raise ValueError if no key is set; `wandb.init` would ask for one and wait, with every other rank waiting too."""
+    _quiet()
     try:
         found = wandb.login(prompt=False, verify=False)
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:

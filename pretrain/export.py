@@ -1,0 +1,93 @@
+"""`python -m pretrain.export run_dir=DIR output_dir=DIR [tag=step-00000500]`: a run -> a verified Hugging Face model."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers.utils import logging as transformers_logging
+
+from conf.compose import compose
+from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, read_checkpoint
+from pretrain.config import ModelConfig
+from pretrain.model.hf_directory import export_model, require_vacant
+from pretrain.model_card import model_card
+from pretrain.run_directory import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR
+from pretrain.track.metrics_file import METRICS_FILE, read_metrics
+
+
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """What to export. A null `tag` takes the newest complete checkpoint."""
+
+    run_dir: str
+    output_dir: str
+    tag: str | None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Export; return the exit code: 0, 2 when the user can mend it, 1 when transformers computes something else."""
+    transformers_logging.disable_progress_bar()
+    try:
+        config = compose("export", ExportConfig, arguments)
+        export_run(Path(config.run_dir), Path(config.output_dir), config.tag)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def export_run(run_dir: Path, output_dir: Path, tag: str | None) -> None:
+    """Export one checkpoint of a run and say so. Raises ValueError naming the file or directory that is not right."""
+    require_vacant(output_dir)
+    model = read_model_config(run_dir)
+    checkpoint = newest_checkpoint(run_dir) if tag is None else run_dir / "checkpoints" / tag
+    state = read_checkpoint(checkpoint).state
+    progress = {"step": state.step, "sequences_seen": state.sequences_seen, "tokens_seen": state.tokens_seen}
+    card = model_card(
+        model, progress=progress, data=read_data(run_dir), metrics=held_out_metrics_at(run_dir, state.step)
+    )
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    difference = export_model(load_full_weights(checkpoint), model, run_dir / TOKENIZER_DIR, output_dir, card)
+    print(
+        f"exported {checkpoint} to {output_dir}; reloaded with transformers, "
+        f"its logits differ from ours by at most {difference:.2g}"
+    )
+
+
+def read_model_config(run_dir: Path) -> ModelConfig:
+    """Return the model section of RUN_DIR/config.yaml. Raises ValueError when it cannot be read."""
+    path = run_dir / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"run_dir={run_dir} has no {CONFIG_FILE}: it is not a run directory of pretrain")
+    try:
+        return ModelConfig(**yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no model config of this release: {error}") from error
+
+
+def read_data(run_dir: Path) -> list[dict[str, Any]]:
+    """Return what RUN_DIR/data.json says of the data of each phase; nothing when there is no such file."""
+    path = run_dir / DATA_FILE
+    if not path.is_file():
+        return []
+    phases: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return phases
+
+
+def held_out_metrics_at(run_dir: Path, step: int) -> dict[str, Any]:
+    """Return the last metrics line up to `step` that has a held-out evaluation; empty when none was made."""
+    path = run_dir / METRICS_FILE
+    lines = read_metrics(path) if path.is_file() else []
+    evaluated = [line for line in lines if "held_out_loss" in line and int(line["step"] or 0) <= step]
+    return dict(evaluated[-1]) if evaluated else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""The training loop: a step, then what is due after it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pretrain.phases import RunState
+from pretrain.step import StepResult
+from pretrain.track.metrics import Record, StepSums, add_sums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """Every so many steps (0: never). All of it is done after the run's last step too, but for what never is."""
+
+    log: int
+    evaluate: int
+    save: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actions:
+    """What the loop does after a step, on every rank: each action knows which ranks have something to do."""
+
+    speed: Callable[[StepSums], Record]
+    evaluate: Callable[[RunState], Record]
+    save: Callable[[RunState], None]
+    record: Callable[[Record], None]
+    progress: Callable[[int, Record | None], None]
+
+
+def due(step: int, every: int) -> bool:
+    """Return whether something that happens every so many steps (0: never) happens after this one."""
+    return every > 0 and step % every == 0
+
+
+def train(
+    steps: Iterable[StepResult], *, state: RunState, last_step: int, total_steps: int, every: Intervals, do: Actions
+) -> RunState:
+    """Go through `steps` and do what is due; return where the run stands.
+
+    It ends with the steps, or after the step in which a rank asked to stop; the last step is always saved. What is
+    logged is decided by the step alone: a run that was stopped and resumed logs the lines of one that was not.
+    """
+    stretch: StepSums | None = None  # since the last line; speed is a mean over it
+    for result in steps:
+        state = result.state
+        stretch = result.sums if stretch is None else add_sums(stretch, result.sums)
+        finished = state.step == total_steps
+        evaluation_due = due(state.step, every.evaluate) or (finished and every.evaluate > 0)
+        record: Record | None = None
+        if due(state.step, every.log) or evaluation_due or finished:
+            record = do.speed(stretch) | result.values
+            stretch = None
+            if evaluation_due:
+                record |= do.evaluate(state)
+            do.record(record)
+        if due(state.step, every.save) or result.stop_requested or state.step == last_step:
+            do.save(state)
+        do.progress(state.step, record)
+        if result.stop_requested:
+            break
+    return state

@@ -1,0 +1,102 @@
+"""What is checked before anything expensive: config against shards against the number of ranks. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from conf.checks import require
+from data_prep.manifest import HELD_OUT, TRAIN, Manifest
+from pretrain.config import ModelConfig, PretrainConfig
+from pretrain.data.order import PhaseOrder, filler_share
+from pretrain.engine import require_supported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A config that fits its shards: the model with its vocabulary, the order of every phase, notes for the user."""
+
+    model: ModelConfig
+    with_pairs: bool
+    orders: list[PhaseOrder]
+    notes: list[str]
+
+
+def make_plan(config: PretrainConfig, manifests: Sequence[Manifest], world_size: int) -> Plan:
+    """Return the plan of a run. Raises ValueError naming the field, its value and the nearest that would do."""
+    require_supported(config.engine)
+    _require_same_tokenizer(config, manifests)
+    model = _model_for(config.model, manifests)
+    streams = config.phases[0].data.num_streams
+    require(
+        world_size <= streams,
+        "data.num_streams",
+        streams,
+        f"there are {world_size} ranks and every rank needs a stream; start at most {streams} processes, "
+        "or start a new run with more streams",
+    )
+    if config.evaluation.every:
+        for phase, manifest in zip(config.phases, manifests, strict=True):
+            require(
+                bool(manifest.splits.get(HELD_OUT)),
+                "evaluation.every",
+                config.evaluation.every,
+                f"{phase.shards_dir} has no held-out shards; set it to 0, or prepare with held_out_fraction above 0",
+            )
+    orders = [
+        PhaseOrder(
+            seed=config.seed,
+            phase=index,
+            shard_sequences=tuple(shard.sequences for shard in manifest.splits.get(TRAIN, [])),
+            num_streams=phase.data.num_streams,
+            global_batch_size=phase.data.global_batch_size,
+        )
+        for index, (phase, manifest) in enumerate(zip(config.phases, manifests, strict=True))
+    ]
+    with_pairs = any(manifest.config["pairs"]["kind"] != "none" for manifest in manifests)
+    return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(config, orders, world_size))
+
+
+def _model_for(model: ModelConfig, manifests: Sequence[Manifest]) -> ModelConfig:
+    vocab_size = manifests[0].tokenizer.vocab_size
+    require(
+        model.vocab_size in (None, vocab_size),
+        "model.vocab_size",
+        model.vocab_size,
+        f"the shards' vocabulary has {vocab_size} entries; leave it null to take that number",
+    )
+    longest = max(manifest.max_seq_length for manifest in manifests)
+    require(
+        longest <= model.max_position_embeddings,
+        "model.max_position_embeddings",
+        model.max_position_embeddings,
+        f"the shards have sequences of up to {longest} tokens",
+    )
+    require(model.type_vocab_size >= 2, "model.type_vocab_size", model.type_vocab_size, "segments A and B need 2")
+    return replace(model, vocab_size=vocab_size)
+
+
+def _require_same_tokenizer(config: PretrainConfig, manifests: Sequence[Manifest]) -> None:
+    for phase, manifest in zip(config.phases, manifests, strict=True):
+        require(
+            manifest.tokenizer.sha256 == manifests[0].tokenizer.sha256,
+            f"phases ({phase.name}) shards_dir",
+            phase.shards_dir,
+            f"its tokenizer is not that of {config.phases[0].shards_dir}; prepare both with the same tokenizer",
+        )
+
+
+def _notes(config: PretrainConfig, orders: Sequence[PhaseOrder], world_size: int) -> list[str]:
+    notes = []
+    streams = config.phases[0].data.num_streams
+    waste = filler_share(world_size=world_size, num_streams=streams)
+    if waste:
+        notes.append(
+            f"{world_size} ranks do not divide {streams} streams: {waste:.0%} of the micro-steps only wait; "
+            f"{max(n for n in range(1, world_size + 1) if streams % n == 0)} ranks would waste nothing"
+        )
+    for phase, order in zip(config.phases, orders, strict=True):
+        notes.append(
+            f"{phase.name}: {phase.max_steps:,} steps of {phase.data.global_batch_size:,} sequences = "
+            f"{order.epoch_of(phase.max_steps):.2f} epochs of {order.num_sequences:,}"
+            + (f" ({order.left_out} sit each epoch out)" if order.left_out else "")
+        )
+    return notes

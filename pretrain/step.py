@@ -1,0 +1,143 @@
+"""One optimizer step: forward and backward over its micro-batches, the update, and what all ranks agree on after it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from pretrain.config import PhaseConfig
+from pretrain.data.feed import StepBatches, feed_steps
+from pretrain.data.order import PhaseOrder
+from pretrain.data.reader import BlockReader
+from pretrain.distributed import Ranks
+from pretrain.engine import Engine
+from pretrain.objective import loss_sums, normalised_loss
+from pretrain.phases import RunState, locate
+from pretrain.schedule import learning_rate
+from pretrain.seeds import dropout_seed
+from pretrain.stop import StopRequest
+from pretrain.track.metrics import Record, StepSums, loss_metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseData:
+    """One phase with its order and the reader of its shards."""
+
+    config: PhaseConfig
+    order: PhaseOrder
+    reader: BlockReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """A finished step: where the run stands after it, its global sums, and the values that only this step has."""
+
+    state: RunState
+    sums: StepSums
+    values: Record
+    stop_requested: bool  # by any rank; the same on all
+
+
+def run_steps(
+    engine: Engine,
+    phases: Sequence[PhaseData],
+    ranks: Ranks,
+    *,
+    state: RunState,
+    last_step: int,
+    seed: int,
+    stop: StopRequest,
+) -> Iterator[StepResult]:
+    """Yield after each optimizer step from `state` up to `last_step` steps of the run, through its phases."""
+    while state.step < last_step:
+        index, first = locate([phase.config for phase in phases], state.step)
+        phase = phases[index]
+        steps = range(first, min(phase.config.max_steps, first + last_step - state.step))
+        feed = feed_steps(
+            phase.order,
+            phase.reader,
+            ranks,
+            micro_batch_size=phase.config.data.micro_batch_size,
+            steps=steps,
+        )
+        for step in steps:
+            result = _run_step(engine, phase, index, feed, ranks, state=state, step=step, seed=seed, stop=stop)
+            state = result.state
+            yield result
+
+
+def _run_step(
+    engine: Engine,
+    phase: PhaseData,
+    phase_index: int,
+    feed: Iterator[StepBatches],
+    ranks: Ranks,
+    *,
+    state: RunState,
+    step: int,
+    seed: int,
+    stop: StopRequest,
+) -> StepResult:
+    started = time.perf_counter()
+    batches = next(feed)
+    waited = time.perf_counter() - started
+    config, counts = phase.config, batches.counts
+    rate = learning_rate(step, max_steps=config.max_steps, peak=config.learning_rate, schedule=config.lr_schedule)
+    losses = accumulate_gradients(engine, batches, ranks.device, seed=seed, phase=phase_index, step=step)
+    grad_norm = engine.step(rate)
+    # One reduction carries the losses, the wish to stop and the time lost to data: ranks cannot disagree.
+    reduced = ranks.sum(torch.tensor([*losses.tolist(), float(stop.requested), waited], dtype=torch.float64))
+    mlm_loss, mlm_correct, nsp_loss, nsp_correct, stops, waited_everywhere = reduced.tolist()
+    sums = StepSums(
+        mlm_loss_sum=mlm_loss,
+        mlm_correct=int(mlm_correct),
+        masked_tokens=counts.masked_tokens,
+        nsp_loss_sum=nsp_loss,
+        nsp_correct=int(nsp_correct),
+        pairs=counts.pairs,
+        steps=1,
+        tokens=counts.tokens,
+        sequences=counts.sequences,
+        squared_lengths=counts.squared_lengths,
+        computed_tokens=counts.computed_tokens,
+        seconds=time.perf_counter() - started,
+        data_wait_seconds=waited_everywhere / ranks.world_size,
+    )
+    state = replace(
+        state,
+        step=state.step + 1,
+        sequences_seen=state.sequences_seen + counts.sequences,
+        tokens_seen=state.tokens_seen + counts.tokens,
+    )
+    values: Record = {
+        "step": state.step,
+        "phase": phase_index,
+        "epoch": phase.order.epoch_of(step + 1),
+        **loss_metrics(sums),
+        "learning_rate": rate,
+        "grad_norm": grad_norm,
+        "tokens_seen": state.tokens_seen,
+        "sequences_seen": state.sequences_seen,
+        "sequence_hash": counts.sequence_hash,
+    }
+    return StepResult(state=state, sums=sums, values=values, stop_requested=stops > 0)
+
+
+def accumulate_gradients(
+    engine: Engine, batches: StepBatches, device: torch.device, *, seed: int, phase: int, step: int
+) -> torch.Tensor:
+    """Run every micro-batch forward and backward; return this rank's loss sums and right answers, float64 [4].
+
+    Dropout is seeded per micro-batch, so that neither a resume nor another owner of the stream changes it.
+    """
+    totals = torch.zeros(4, dtype=torch.float64, device=device)
+    last = len(batches.micro_batches) - 1
+    for number, (batch, weight, stream, micro_batch) in enumerate(batches.micro_batches):
+        torch.manual_seed(dropout_seed(seed, phase=phase, step=step, stream=stream, micro_batch=micro_batch))
+        moved = batch.to(device)
+        sums = loss_sums(engine.forward(moved), moved)
+        loss = normalised_loss(sums, masked_tokens=batches.counts.masked_tokens, pairs=batches.counts.pairs)
+        engine.backward(loss * weight, is_last=number == last)
+        totals += torch.stack(sums).detach().double() * weight
+    return totals

@@ -1,0 +1,104 @@
+"""What rank 0 writes and shows of a run: metrics.jsonl, then the trackers, then the progress display."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from conf.compose import to_dict
+from pretrain.config import PretrainConfig
+from pretrain.track.metrics import Record
+from pretrain.track.metrics_file import MetricsLog
+from pretrain.track.progress import Progress, open_progress
+from pretrain.track.trackers import Trackers, open_trackers
+
+
+class Recorder(Protocol):
+    """What the loop reports to. Only rank 0 has one that does anything."""
+
+    def record(self, record: Record) -> None:
+        """Log one step's metrics."""
+
+    def progress(self, step: int, record: Record | None) -> None:
+        """Show that a step is done."""
+
+    def note(self, text: str) -> None:
+        """Show a line."""
+
+    def __enter__(self) -> "Recorder": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class SilentRecorder:
+    """The recorder of all ranks but the first."""
+
+    def record(self, record: Record) -> None:
+        """Log nothing."""
+
+    def progress(self, step: int, record: Record | None) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+
+class RunRecorder:
+    """The recorder of rank 0. The first line after a resume carries `"resumed": true`."""
+
+    def __init__(self, metrics: MetricsLog, trackers: Trackers, progress: Progress, *, resumed: bool) -> None:
+        self._metrics, self._trackers, self._progress = metrics, trackers, progress
+        self._resumed = resumed
+
+    def record(self, record: Record) -> None:
+        """Write the line to disk first: trackers only ever know what the file knows."""
+        if self._resumed:
+            record = record | {"resumed": True}
+            self._resumed = False
+        self._metrics.append(record)
+        self._trackers.log(record)
+
+    def progress(self, step: int, record: Record | None) -> None:
+        """Move the display."""
+        self._progress.update(step, record)
+
+    def note(self, text: str) -> None:
+        """Show a line above the display."""
+        self._progress.note(text)
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with ExitStack() as stack:  # all three are closed, whatever one of them raises
+            stack.callback(self._metrics.close)
+            stack.callback(self._trackers.close, failed=error is not None)
+            stack.callback(self._progress.close)
+
+
+def open_recorder(config: PretrainConfig, rank: int, *, start_step: int, total_steps: int) -> Recorder:
+    """Return the recorder of a rank. On rank 0, metric lines beyond `start_step` are first moved aside.
+
+    Raises ValueError when a tracker cannot start.
+    """
+    if rank != 0:
+        return SilentRecorder()
+    run_dir = Path(config.run_dir)
+    # Before the lines of a rollback move: the trackers ask which steps were ever logged.
+    trackers = open_trackers(config.tracking, run_dir=run_dir, run_config=to_dict(config), start_step=start_step)
+    metrics = MetricsLog(run_dir)
+    metrics.discard_after(start_step)
+    progress = open_progress(rank=rank, start_step=start_step, max_steps=total_steps)
+    return RunRecorder(metrics, trackers, progress, resumed=start_step > 0)

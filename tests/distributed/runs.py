@@ -1,0 +1,67 @@
+"""Training runs that tests start on every rank of a worker group."""
+
+from pathlib import Path
+
+import torch
+
+from conf.compose import compose
+from pretrain.__main__ import run
+from pretrain.config import PretrainConfig
+from pretrain.distributed import Ranks
+from pretrain.engine import Engine, build_engine
+from pretrain.model.bert import BertForPretraining
+from pretrain.seeds import model_seed
+from pretrain.stop import StopRequest
+
+TINY = [
+    "model=tiny",
+    "model.hidden_size=32",
+    "model.intermediate_size=64",
+    "model.max_position_embeddings=32",
+    "data.global_batch_size=12",
+    "data.micro_batch_size=2",
+    "data.num_streams=6",
+    "lr_schedule.warmup_steps=4",
+    "optimizer.learning_rate=0.01",
+    "max_steps=20",
+    "checkpoint.save_every=100",
+    "evaluation.every=0",
+    "tracking=none",
+    "tracking.log_every=1",
+]
+
+STAGES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (1, "bf16"), (2, "bf16")]
+
+
+def engine_overrides(stage: int, precision: str) -> list[str]:
+    return [f"engine.zero_stage={stage}", f"engine.precision={precision}"]
+
+
+def tiny_config(shards_dir: Path, run_dir: Path, *overrides: str) -> PretrainConfig:
+    arguments = [f"shards_dir={shards_dir}", f"run_dir={run_dir}", *TINY, *overrides]
+    return compose("pretrain", PretrainConfig, arguments)
+
+
+def tiny_engine(config: PretrainConfig, ranks: Ranks, vocab_size: int = 64) -> Engine:
+    config.model.vocab_size = vocab_size
+    torch.manual_seed(model_seed(config.seed))
+    model = BertForPretraining(config.model, config.kernels, with_pairs=True)
+    return build_engine(model.to(ranks.device), config.engine, config.optimizer)
+
+
+def full_weights(engine: Engine, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Return every fp32 parameter, put together from the fragments of all ranks."""
+    weights = {name: torch.zeros(shape.numel()) for name, shape in engine.layout.shapes.items()}
+    for fragment in engine.layout.fragments:
+        part = fragment.cut(fragment.flat.detach())
+        weights[fragment.name][fragment.start : fragment.start + fragment.numel] = part
+    for name, shape in engine.layout.shapes.items():
+        if engine.layout.sharded:
+            ranks.sum(weights[name])
+        weights[name] = weights[name].view(shape)
+    return weights
+
+
+def train_run(ranks: Ranks, shards_dir: Path, run_dir: Path, *overrides: str) -> None:
+    """Do what the command does once its process group stands."""
+    run(tiny_config(shards_dir, run_dir, *overrides), ranks, StopRequest())
