@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +27,7 @@ class WandbTracker:
 
         A server that does not answer turns this start into an offline one, with a warning that says how to send it.
         """
-        run_dir.mkdir(parents=True, exist_ok=True)
-        mode = config.wandb
-        if mode is WandbMode.online:
-            _require_key()
-
-        def start(mode: WandbMode) -> Any:
-            _quiet()
-            return wandb.init(
-                project=config.wandb_project,
-                name=config.wandb_name,
-                id=run_id,
-                resume="allow",
-                dir=str(run_dir),
-                mode=mode.value,
-                config=run_config,
-                allow_val_change=True,  # max_steps and others may differ on resume
-                settings=_settings(),
-            )
-
-        try:
-            self._run = start(mode)
-        except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-            raise _key_error(str(error)) from error
-        except wandb.Error as error:
-            logger.warning(
-                "W&B cannot be reached (%s). The training goes on; its history is kept in %s and goes to the server "
-                "with `wandb sync`.",
-                _first_line(error),
-                run_dir / "wandb",
-            )
-            wandb.teardown()  # its service holds the failed start, and with it the run's id
-            self._run = start(WandbMode.offline)
+        self._run = _start(config, run_dir=run_dir, run_id=run_id, run_config=run_config)
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         # The server's own count is higher where `metrics.jsonl` lost lines to a power cut.
@@ -92,6 +62,43 @@ class WandbTracker:
             self._last_step,
             _first_line(error),
         )
+        # Now, or it raises the same again when Python exits, and prints a stack of 20 lines.
+        with suppress(wandb.Error, OSError):
+            wandb.teardown()
+
+
+def _start(config: TrackingConfig, *, run_dir: Path, run_id: str, run_config: dict[str, Any]) -> Any:
+    """Return the started `wandb.Run`, an offline one where the server does not answer."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _quiet()
+    if config.wandb is WandbMode.online:
+        _require_key()
+    arguments: dict[str, Any] = {
+        "project": config.wandb_project,
+        "name": config.wandb_name,
+        "id": run_id,
+        "resume": "allow",
+        "dir": str(run_dir),
+        "config": run_config,
+        "allow_val_change": True,  # max_steps and others may differ on resume
+        "settings": _settings(),
+    }
+    try:
+        return wandb.init(mode=config.wandb.value, **arguments)
+    except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+        raise _key_error(str(error)) from error
+    except wandb.Error as error:
+        if config.wandb is WandbMode.offline:
+            raise
+        logger.warning(
+            "W&B cannot be reached (%s). The training goes on; its history is kept in %s and goes to the server "
+            "with `wandb sync`.",
+            _first_line(error),
+            run_dir / "wandb",
+        )
+        wandb.teardown()  # its service holds the failed start, and with it the run's id
+        _quiet()
+        return wandb.init(mode=WandbMode.offline.value, **arguments)
 
 
 def _settings() -> wandb.Settings:
@@ -112,7 +119,6 @@ def _quiet() -> None:
 
 def _require_key() -> None:
     """Raise ValueError if no key is set; `wandb.init` would ask for one and wait, with every other rank waiting too."""
-    _quiet()
     try:
         found = wandb.login(prompt=False, verify=False)
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
