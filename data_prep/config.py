@@ -6,6 +6,8 @@ Enum members are lower case: OmegaConf looks a choice up by its name, and so one
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from conf.checks import require
+
 
 class CorpusFormat(StrEnum):
     """How documents lie in the corpus files."""
@@ -38,12 +40,6 @@ class ExecutorKind(StrEnum):
     """What runs the tasks."""
 
     local = auto()
-
-
-def require(condition: bool, field: str, value: object, remedy: str) -> None:
-    """Raise ValueError for a config value out of range, naming the field, the value and what would be right."""
-    if not condition:
-        raise ValueError(f"{field}={value!r} is not valid: {remedy}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,12 +127,13 @@ class ShardsConfig:
 
 @dataclass(kw_only=True, slots=True)
 class ExecutorConfig:
-    """What runs the tasks and how the work is cut. Neither changes a byte of the shards, except `bucket_bytes`."""
+    """What runs the tasks and how the work is cut. Only `bucket_bytes` changes what the shards hold."""
 
     kind: ExecutorKind
     workers: int
     task_bytes: int  # input bytes per scatter task, at most, unless one file is larger
-    bucket_bytes: int  # input bytes per bucket: what one build task holds in memory
+    bucket_bytes: int  # text bytes per bucket, about: what one build task holds in memory
+    work_dir: str | None  # where tokenized text is kept between runs; null: inside output_dir
 
     def __post_init__(self) -> None:
         require(self.workers >= 1, "executor.workers", self.workers, "at least 1")
@@ -162,6 +159,8 @@ class DataPrepConfig:
     executor: ExecutorConfig
 
     def __post_init__(self) -> None:
+        directory = self.output_dir
+        require("://" not in directory, "output_dir", directory, "a local folder; copy finished shards to a URL")
         require(self.seed >= 0, "seed", self.seed, "zero or a positive integer")
         require(self.dupe_factor >= 1, "dupe_factor", self.dupe_factor, "at least 1")
         fraction = self.held_out_fraction

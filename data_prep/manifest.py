@@ -43,6 +43,7 @@ class TokenizerInfo:
     cls_id: int
     sep_id: int
     mask_id: int
+    unk_id: int | None = None  # None: the vocabulary has no such token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

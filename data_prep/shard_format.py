@@ -95,8 +95,11 @@ def ragged_indices(lengths: IntArray, rows: IntArray) -> NDArray[np.int64]:
 
 def concatenate_blocks(blocks: Sequence[Block]) -> Block:
     """Return one block with the sequences of all `blocks` (at least one, all with the same columns), in order."""
-    columns = {field.name: [getattr(block, field.name) for block in blocks] for field in fields(Block)}
-    return Block(**{name: None if parts[0] is None else np.concatenate(parts) for name, parts in columns.items()})
+    columns: dict[str, Any] = {}
+    for field in fields(Block):
+        parts = [getattr(block, field.name) for block in blocks]
+        columns[field.name] = None if parts[0] is None else np.concatenate(parts)
+    return Block(**columns)
 
 
 def column_dtypes(vocab_size: int, max_seq_length: int) -> dict[str, str]:

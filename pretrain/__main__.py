@@ -72,10 +72,14 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> None:
         ranks.together(lambda: require_resumable(saved, described, allow=config.resume.allow, where=str(run_dir)))
     ranks.broadcast(lambda: prepare_run_directory(run_dir, config=to_dict(config), shards=shards, manifests=manifests))
 
-    engine = start_engine(config, plan, ranks, checkpoint)
     state = RunState() if checkpoint is None else checkpoint.state
     total = total_steps(config.phases)
     last_step = total if config.stop_after is None else min(total, config.stop_after)
+    if state.step >= last_step:
+        if ranks.is_first:
+            print(f"already done: {run_dir} stands at step {state.step:,} of {total:,}", file=sys.stderr)
+        return
+    engine = start_engine(config, plan, ranks, checkpoint)
     with ranks.together(
         lambda: open_recorder(config, ranks.rank, start_step=state.step, total_steps=total)
     ) as recorder:

@@ -1,4 +1,4 @@
-"""`python -m pretrain.export run_dir=DIR output_dir=DIR [tag=step-00000500]`: a run -> a verified Hugging Face model."""
+"""`python -m pretrain.export run_dir=DIR output_dir=DIR [tag=step-00000500]`: a run -> a checked Hugging Face model."""
 
 import json
 import sys
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging as transformers_logging
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from conf.compose import compose
 from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, read_checkpoint
@@ -30,7 +32,7 @@ class ExportConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Export; return the exit code: 0, 2 when the user can mend it, 1 when transformers computes something else."""
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         config = compose("export", ExportConfig, arguments)
         export_run(Path(config.run_dir), Path(config.output_dir), config.tag)
@@ -67,9 +69,12 @@ def read_model_config(run_dir: Path) -> ModelConfig:
     if not path.is_file():
         raise ValueError(f"run_dir={run_dir} has no {CONFIG_FILE}: it is not a run directory of pretrain")
     try:
-        return ModelConfig(**yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no model config of this release: {error}") from error
+        model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(path).model))
+    except (OmegaConfBaseException, AttributeError, TypeError, ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} holds no model config of this release: {reason}") from error
+    assert isinstance(model, ModelConfig)
+    return model
 
 
 def read_data(run_dir: Path) -> list[dict[str, Any]]:

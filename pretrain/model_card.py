@@ -33,7 +33,7 @@ def model_card(
     data: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
 ) -> str:
-    """Return Markdown: architecture, training data, progress (`step`, `sequences_seen`, `tokens_seen`), held-out scores.
+    """Return Markdown: architecture, progress (`step`, `sequences_seen`, `tokens_seen`), data and held-out scores.
 
     `data` is the content of `RUN_DIR/data.json`, one entry per phase; `metrics` is a line of `metrics.jsonl` with
     `held_out_*` values, or empty when the run evaluated nothing.

@@ -76,7 +76,10 @@ def _write(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer_dir: Pa
     try:
         model.load_state_dict(to_huggingface(weights))
     except RuntimeError as error:
-        raise ValueError(f"the weights are not those of the model config: {error}") from error
+        reasons = str(error).splitlines()[1:]
+        raise ValueError(
+            f"the weights are not those of the model config ({len(reasons)} differences): {reasons[0].strip()}"
+        ) from error
     model.save_pretrained(directory)
     (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -92,7 +95,8 @@ def _compare(weights: Mapping[str, Tensor], config: ModelConfig, directory: Path
     encoded = tokenizer(list(firsts), list(seconds), padding=True, truncation=True, return_tensors="pt")
     ours = BertForPretraining(config, Kernels.torch, with_pairs=_has_pairs(weights)).eval()
     ours.load_state_dict(weights)
-    theirs = (BertForPreTraining if _has_pairs(weights) else BertForMaskedLM).from_pretrained(directory).eval()
+    theirs: Any = (BertForPreTraining if _has_pairs(weights) else BertForMaskedLM).from_pretrained(directory)
+    theirs.eval()
     with torch.no_grad():
         logits = ours(to_flat_batch(encoded))
         expected = _logits_of(theirs(**encoded), encoded["attention_mask"].bool())
@@ -115,7 +119,7 @@ def _logits_of(output: Any, real: Tensor) -> PretrainingLogits:
 
 
 def to_flat_batch(encoded: Mapping[str, Tensor]) -> MicroBatch:
-    """Return the flat batch of a padded one of transformers (each [instances, length]); every token counts as masked."""
+    """Return the flat batch of a padded one, tensors [instances, length]; every token counts as masked."""
     real = encoded["attention_mask"].bool()
     lengths = real.sum(1)
     input_ids = encoded["input_ids"][real]

@@ -67,7 +67,8 @@ class LayerNorm(nn.LayerNorm):
 def layer_norm(hidden_size: int, eps: float, kernels: Kernels) -> nn.Module:
     """Return a layer norm with parameters `weight` and `bias`, [hidden_size].
 
-    `auto` takes apex's fused one where CUDA and apex are present. Raises ValueError when `apex` is asked for and absent.
+    `auto` takes apex's fused one where CUDA and apex are present. Raises ValueError when `apex` is asked for and is
+    not there.
     """
     missing = "" if kernels is Kernels.torch else _why_no_apex()
     if kernels is Kernels.apex and missing:
@@ -82,8 +83,6 @@ def layer_norm(hidden_size: int, eps: float, kernels: Kernels) -> nn.Module:
 
 def _why_no_apex() -> str:
     """Return why apex's fused norms can't run here, or nothing if they can. Imports nothing: apex may be a stranger."""
-    if not torch.cuda.is_available():
-        return "torch finds no CUDA device"
     spec = find_spec("apex")
     if spec is None:
         return "NVIDIA apex is not installed (build it from github.com/NVIDIA/apex with its CUDA extensions)"
@@ -91,7 +90,7 @@ def _why_no_apex() -> str:
         return f"the apex at {spec.origin} is another project (PyPI's), not NVIDIA's"
     if find_spec("fused_layer_norm_cuda") is None:
         return "NVIDIA apex was built without its CUDA extensions"
-    return ""
+    return "" if torch.cuda.is_available() else "torch finds no CUDA device"
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
@@ -100,12 +99,12 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     On a CPU, torch draws one 32-bit number per element from a serial Mersenne Twister, which took as long as all
     products of a BERT-tiny step. Here one draw from torch's generator (so its seed decides, and activation
     checkpointing replays it) seeds numpy's SFC64, which gives 16 bits per element: 2.1 million elements take
-    11 ms, F.dropout 34 ms (one thread). The probability is kept to 1 / 65,536.
+    11 ms, F.dropout 34 ms (one thread). The probability is rounded to a multiple of 1 / 65,536.
     """
     if not training or probability == 0 or x.device.type != "cpu":
         return F.dropout(x, probability, training)
     seed = int(torch.randint(2**63 - 1, ()))
     words = np.random.SFC64(seed).random_raw(math.ceil(x.numel() / 4))
     draws = torch.from_numpy(words).view(torch.int16)[: x.numel()].view(x.shape)
-    dropped = draws < round(probability * 2**16) - 2**15
-    return x.masked_fill(dropped, 0).mul_(1 / (1 - probability))
+    num_dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values of a draw
+    return x.masked_fill(draws < num_dropped - 2**15, 0).mul_(1 / (1 - num_dropped / 2**16))

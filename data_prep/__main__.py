@@ -1,0 +1,163 @@
+"""`python -m data_prep output_dir=DIR corpus.paths=[...] corpus.format=...`: corpus files -> shards."""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from conf.compose import compose
+from data_prep.config import DataPrepConfig
+from data_prep.corpus import CorpusFile, list_files
+from data_prep.executor import TaskError, run_stage
+from data_prep.finish import count_documents, find_finished, make_manifest, remove_leftovers
+from data_prep.manifest import TokenizerInfo, write_manifest
+from data_prep.plan import Plan, make_plan, num_build_tasks, text_bytes_of, write_tasks
+from data_prep.progress import open_bar
+from data_prep.readers import CorpusReader
+from data_prep.sentences import check_language
+from data_prep.summary import describe_plan, describe_result
+from data_prep.tasks import BuildStep, ScatterStep
+from data_prep.tokenizer import (
+    TOKENIZER_FOLDER,
+    describe_tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    wordpiece_tokenizer,
+)
+from data_prep.vocabulary import sample_texts, train_vocabulary
+from data_prep.work_dir import (
+    WORK_FOLDER,
+    build_key,
+    claim_build_dir,
+    lock_folder,
+    scatter_key,
+    tokenizer_key,
+    tokens_key,
+    work_dir,
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run data_prep with `key=value` arguments; return the exit code: 0 done, 2 bad input, 1 failed, 130 stopped."""
+    try:
+        prepare(compose("data_prep", DataPrepConfig, arguments))
+    except KeyboardInterrupt:
+        print("data_prep: stopped; finished tasks are kept, the same command continues", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, TaskError) as error:
+        print(f"data_prep: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
+
+
+def prepare(config: DataPrepConfig) -> None:
+    """Make the shards that `config` asks for, or say that they are there. Prints the plan and a summary."""
+    started = time.monotonic()
+    check_language(config.sentences.language)
+    output_dir = Path(config.output_dir).absolute()
+    files = list_files(config.corpus, exclude=output_dir)
+    loaded = load_vocabulary(config)
+    manifest = find_finished(config, files, describe_tokenizer(loaded).sha256 if loaded else None)
+    if manifest:
+        print(f"{config.output_dir} already holds these shards: nothing to do\n")
+        print(describe_result(manifest, config, seconds=None))
+        return
+    plan = make_plan(
+        files,
+        task_bytes=config.executor.task_bytes,
+        bucket_bytes=config.executor.bucket_bytes,
+        held_out_fraction=config.held_out_fraction,
+    )
+    print(describe_plan(plan, config), flush=True)
+    with ExitStack() as locks:
+        for folder in {work_dir(config), output_dir / WORK_FOLDER}:
+            locks.enter_context(lock_folder(folder))
+        tokenizer = install_tokenizer(loaded or train_or_reuse_tokenizer(config, files), output_dir)
+        tokens = tokens_key(config, files, plan, tokenizer.sha256)
+        scatter_dir = work_dir(config) / f"scatter-{scatter_key(tokens, plan)}"
+        scatter(config, plan, output_dir / TOKENIZER_FOLDER / "tokenizer.json", scatter_dir)
+        counts = count_documents(scatter_dir, len(plan.tasks))
+        build_dir = claim_build_dir(output_dir, build_key(config, tokens))
+        build(config, plan, tokenizer, scatter_dir, build_dir)
+        manifest = make_manifest(
+            config, files=files, counts=counts, plan=plan, tokenizer=tokenizer, build_dir=build_dir
+        )
+        remove_leftovers(output_dir, manifest)
+        write_manifest(output_dir, manifest)
+    print("\n" + describe_result(manifest, config, seconds=time.monotonic() - started))
+
+
+def load_vocabulary(config: DataPrepConfig) -> Tokenizer | None:
+    """Return the tokenizer of `tokenizer.vocab_file`, None when a vocabulary is to be trained."""
+    if config.tokenizer.vocab_file is None:
+        return None
+    return load_tokenizer(Path(config.tokenizer.vocab_file), lowercase=config.tokenizer.lowercase)
+
+
+def train_or_reuse_tokenizer(config: DataPrepConfig, files: Sequence[CorpusFile]) -> Tokenizer:
+    """Return a tokenizer trained on a sample of the corpus; kept in the work directory, so trained once."""
+    folder = work_dir(config) / f"tokenizer-{tokenizer_key(config, files)}"
+    if (folder / "tokenizer.json").is_file():
+        print("vocabulary: already trained")
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    started = time.monotonic()
+    sample_bytes = min(config.tokenizer.train_bytes, sum(map(text_bytes_of, files)))
+    print(f"vocabulary: training WordPiece on at most {sample_bytes / 1e6:,.1f} MB of text ...", flush=True)
+    texts = list(sample_texts(files, config.corpus, config.tokenizer.train_bytes))
+    with open_bar("vocabulary", total=2 * sum(map(len, texts)), unit="chars") as bar:
+        vocabulary = train_vocabulary(
+            texts,
+            vocab_size=config.tokenizer.vocab_size,
+            lowercase=config.tokenizer.lowercase,
+            on_read=bar.update,
+        )
+    print(f"vocabulary: {len(vocabulary):,} tokens in {time.monotonic() - started:.1f} s", flush=True)
+    tokenizer = wordpiece_tokenizer(vocabulary, lowercase=config.tokenizer.lowercase, source="just trained")
+    save_tokenizer(tokenizer, folder)
+    return tokenizer
+
+
+def install_tokenizer(tokenizer: Tokenizer, output_dir: Path) -> TokenizerInfo:
+    """Write the tokenizer folder beside the shards and return what the manifest says of it."""
+    save_tokenizer(tokenizer, output_dir / TOKENIZER_FOLDER)
+    return describe_tokenizer(tokenizer)
+
+
+def scatter(config: DataPrepConfig, plan: Plan, tokenizer_file: Path, scatter_dir: Path) -> None:
+    """Run the first pass: one scatter file a task."""
+    scatter_dir.mkdir(parents=True, exist_ok=True)
+    write_tasks(scatter_dir, plan.tasks)
+    # The work directory may serve other output directories later: its tasks use their own copy.
+    own_tokenizer = scatter_dir / "tokenizer.json"
+    shutil.copyfile(tokenizer_file, own_tokenizer)
+    run_stage(
+        "scatter",
+        [
+            CorpusReader(scatter_dir, config.corpus.format, config.corpus.text_key),
+            ScatterStep(scatter_dir, own_tokenizer, config.sentences.language, plan.buckets),
+        ],
+        stage_dir=scatter_dir,
+        workers=config.executor.workers,
+        task_sizes=[sum(file.size for file in files) for files in plan.tasks],
+        unit="B",
+    )
+
+
+def build(config: DataPrepConfig, plan: Plan, tokenizer: TokenizerInfo, scatter_dir: Path, build_dir: Path) -> None:
+    """Run the second pass: the shards of every copy of every bucket."""
+    run_stage(
+        "build",
+        [BuildStep(build_dir, scatter_dir, len(plan.tasks), plan.buckets, config, tokenizer)],
+        stage_dir=build_dir,
+        workers=config.executor.workers,
+        task_sizes=[1] * num_build_tasks(plan.buckets, config.dupe_factor),
+        unit=" tasks",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

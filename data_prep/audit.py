@@ -1,0 +1,143 @@
+"""python -m data_prep.audit DIR: check every checksum and invariant of finished shards, and print statistics."""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data_prep.audit_report import SplitStatistics, format_report
+from data_prep.block_checks import BlockRules, find_faults, rules_of
+from data_prep.manifest import Manifest, ShardInfo, read_manifest
+from data_prep.shard_format import END_OF_ARCHIVE, index_name
+from data_prep.shard_reader import read_block, read_index
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 if everything holds, 1 if not."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=__doc__)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a finished output_dir of data_prep")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        manifest = read_manifest(options.directory)
+    except ValueError as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 1
+    splits, faults = audit_directory(options.directory, manifest)
+    if options.json:
+        print(json.dumps({"ok": not faults, "faults": faults, "splits": splits}, indent=1))
+    else:
+        print(format_report(splits, faults, str(options.directory)))
+    return 1 if faults else 0
+
+
+def audit_directory(directory: Path, manifest: Manifest) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the statistics per split and all faults, each naming its file and, where it has one, its block.
+
+    Reads every shard twice, for the sha256 and block by block; holds one block in memory.
+    """
+    faults = [*_tokenizer_faults(directory, manifest), *_stray_faults(directory, manifest)]
+    splits: dict[str, dict[str, Any]] = {}
+    rules = rules_of(manifest)
+    total_bytes = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="audit", file=sys.stderr, disable=None) as bar:
+        for split, shards in manifest.splits.items():
+            statistics = SplitStatistics(manifest.max_seq_length, manifest.tokenizer.mask_id)
+            for shard in shards:
+                statistics.shards += 1
+                faults += [f"{shard.name}: {fault}" for fault in _audit_shard(directory, shard, rules, statistics)]
+                bar.update(shard.bytes)
+            splits[split] = statistics.summary()
+            faults += _statistics_faults(split, manifest.statistics.get(split, {}), splits[split])
+    return splits, faults
+
+
+def _audit_shard(directory: Path, shard: ShardInfo, rules: BlockRules, statistics: SplitStatistics) -> Iterator[str]:
+    """Yield the faults of one shard and add its sound blocks to the statistics."""
+    tar = directory / shard.name
+    if not tar.is_file():
+        yield "the tar is missing"
+        return
+    yield from _file_faults(tar, shard.bytes, shard.sha256)
+    index_path = tar.with_name(index_name(tar.name))
+    if index_path.is_file():
+        yield from _file_faults(index_path, shard.index_bytes, shard.index_sha256)
+    try:
+        index = read_index(tar)
+    except ValueError as error:
+        yield str(error)
+        return
+    before = dict(statistics.counts)
+    yield from _block_faults(tar, index, rules, statistics)
+    end = int(index[-1]["offset"] + index[-1]["length"]) if len(index) else 0
+    if end + len(END_OF_ARCHIVE) != shard.bytes:
+        yield f"the index ends at byte {end} of {shard.bytes}; the last {len(END_OF_ARCHIVE)} close the tar"
+    yield from (
+        f"{count - before[name]} {name} in sound blocks, the manifest says {getattr(shard, name)}"
+        for name, count in statistics.counts.items()
+        if count - before[name] != getattr(shard, name)
+    )
+
+
+def _block_faults(tar: Path, index: NDArray[np.void], rules: BlockRules, statistics: SplitStatistics) -> Iterator[str]:
+    position = 0
+    keys: set[str] = set()
+    with tar.open("rb") as file:
+        for number, entry in enumerate(index):
+            if entry["offset"] != position:
+                yield f"block {number}: the index has it at byte {entry['offset']}, the one before ends at {position}"
+            position = int(entry["offset"] + entry["length"])
+            try:
+                key, block = read_block(file, entry)
+            except ValueError as error:
+                yield f"block {number}: {error}"
+                continue
+            faults = find_faults(block, rules)
+            if key in keys:
+                faults.append(f"its key {key!r} is that of an earlier block: WebDataset would merge them")
+            keys.add(key)
+            yield from (f"block {number}: {fault}" for fault in faults)
+            if not faults:
+                statistics.add(block)
+
+
+def _statistics_faults(split: str, promised: dict[str, int], found: dict[str, Any]) -> Iterator[str]:
+    for name in ("sequences", "instances", "tokens", "masked_tokens", "random_pairs"):
+        if name in promised and promised[name] != found[name]:
+            yield f"{split}: {found[name]} {name} in sound blocks, the manifest's statistics say {promised[name]}"
+
+
+def _file_faults(path: Path, size: int, sha256: str) -> Iterator[str]:
+    if path.stat().st_size != size:
+        yield f"{path.name} has {path.stat().st_size} bytes, the manifest says {size}"
+        return
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            yield f"{path.name} is not the file the manifest describes (another sha256)"
+
+
+def _tokenizer_faults(directory: Path, manifest: Manifest) -> Iterator[str]:
+    path = directory / manifest.tokenizer.directory / "tokenizer.json"
+    if not path.is_file():
+        yield f"{manifest.tokenizer.directory}/tokenizer.json: missing"
+    elif hashlib.sha256(path.read_bytes()).hexdigest() != manifest.tokenizer.sha256:
+        yield f"{manifest.tokenizer.directory}/tokenizer.json: not the file the manifest describes (another sha256)"
+
+
+def _stray_faults(directory: Path, manifest: Manifest) -> Iterator[str]:
+    tars = {shard.name for shards in manifest.splits.values() for shard in shards}
+    expected = tars | {index_name(name) for name in tars}
+    found = [*directory.glob("*.tar"), *directory.glob("*.index.npy")]
+    strays = sorted(path.name for path in found if not path.name.startswith(".") and path.name not in expected)
+    yield from (f"{name}: not in the manifest; move it away, no reader will use it" for name in strays)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The results of all tasks -> the manifest; and what an output directory already holds."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from conf.compose import flatten, to_dict
+from data_prep.build import BuildResult
+from data_prep.config import DataPrepConfig
+from data_prep.corpus import CorpusFile
+from data_prep.manifest import HELD_OUT, MANIFEST_NAME, TRAIN, Manifest, ShardInfo, TokenizerInfo, read_manifest
+from data_prep.plan import Plan, build_task, num_build_tasks
+from data_prep.scatter import read_counts
+from data_prep.shard_format import FORMAT_VERSION, column_dtypes, index_name
+from data_prep.tasks import missing_files, read_result, scatter_file
+
+_SHARD_FILE = re.compile(rf"\.?({TRAIN}|{HELD_OUT})-\d{{3}}-\d{{5}}-\d{{3}}\.(tar|index\.npy)(\.tmp)?")
+
+
+def recorded_config(config: DataPrepConfig) -> dict[str, Any]:
+    """Return the config as the manifest keeps it: without what changes no byte (the place, the executor's cut).
+
+    So the same corpus prepared twice, anywhere, by any number of workers, has the same manifest.
+    """
+    recorded = to_dict(config)
+    del recorded["output_dir"]
+    recorded["executor"] = {"bucket_bytes": config.executor.bucket_bytes}
+    return recorded
+
+
+def describe_corpus(files: Sequence[CorpusFile]) -> dict[str, Any]:
+    """Return the corpus as the manifest keeps it: how many files and bytes, and a sha256 over names and sizes.
+
+    Names count from the files' common folder, so that a corpus may move. A file edited in place to the same size
+    goes unnoticed here (its time would make the manifest depend on when the corpus was copied).
+    """
+    folders = [PurePosixPath(file.path).parent for file in files]
+    above_all = (folder for folder in (folders[0], *folders[0].parents) if all(map(_below(folder), folders)))
+    shared = next(above_all, PurePosixPath())  # URLs and local paths together have no common folder
+    names = [f"{file.path.removeprefix(str(shared))}\t{file.size}" for file in files]
+    return {
+        "files": len(files),
+        "bytes": sum(file.size for file in files),
+        "sha256_of_names_and_sizes": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+    }
+
+
+def _below(folder: PurePosixPath) -> Callable[[PurePosixPath], bool]:
+    return lambda path: path.is_relative_to(folder)
+
+
+def find_finished(config: DataPrepConfig, files: Sequence[CorpusFile], tokenizer_sha256: str | None) -> Manifest | None:
+    """Return the manifest of an output directory that already holds this config's shards, None for an unfinished one.
+
+    `tokenizer_sha256` is that of a loaded vocabulary. Raises ValueError, naming the keys, when the directory holds
+    finished shards of another config, corpus or vocabulary. Shards that have gone missing make it unfinished.
+    """
+    output_dir = Path(config.output_dir)
+    if not (output_dir / MANIFEST_NAME).is_file():
+        return None
+    manifest = read_manifest(output_dir)
+    differences = _differences(manifest.config, recorded_config(config))
+    if not differences and manifest.statistics["corpus"] != describe_corpus(files):
+        differences = ["the files of corpus.paths have changed"]
+    if tokenizer_sha256 not in (None, manifest.tokenizer.sha256):
+        differences.append("the content of tokenizer.vocab_file has changed")
+    if differences:
+        raise ValueError(
+            f"{output_dir} holds finished shards of another config ({'; '.join(differences)}); "
+            "choose another output_dir, or delete that directory"
+        )
+    lost = [name for shards in manifest.splits.values() for name in missing_files(output_dir, shards)]
+    if lost:
+        print(f"{output_dir} has lost {lost[0]} and {len(lost) - 1} other files: preparing them again")
+        (output_dir / MANIFEST_NAME).unlink()
+        return None
+    return manifest
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    old, new = flatten(there), flatten(here)
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    return [f"{key} is {old.get(key)!r} there and {new.get(key)!r} here" for key in keys]
+
+
+def count_documents(scatter_dir: Path, num_tasks: int) -> dict[str, int]:
+    """Return the summed counts of all scatter files."""
+    counts: Counter[str] = Counter()
+    for rank in range(num_tasks):
+        counts.update(read_counts(scatter_file(scatter_dir, rank)))
+    return dict(counts)
+
+
+def make_manifest(
+    config: DataPrepConfig,
+    *,
+    files: Sequence[CorpusFile],
+    counts: dict[str, int],
+    plan: Plan,
+    tokenizer: TokenizerInfo,
+    build_dir: Path,
+) -> Manifest:
+    """Return the manifest of all build results. Raises ValueError when they hold no train instance."""
+    splits: dict[str, list[ShardInfo]] = {TRAIN: [], HELD_OUT: []}
+    statistics: dict[str, Counter[str]] = {TRAIN: Counter(), HELD_OUT: Counter()}
+    for rank in range(num_build_tasks(plan.buckets, config.dupe_factor)):
+        task = build_task(rank, plan.buckets, config.dupe_factor)
+        result = read_result(build_dir, rank)
+        splits[task.split] += result.shards
+        statistics[task.split].update(_of_copy(result, task.copy))
+    if not splits[TRAIN]:
+        raise ValueError(
+            f"the corpus gives no train instance: {counts.get('documents', 0)} documents, "
+            f"{counts.get('sentences', 0)} sentences; give more text, or check corpus.format and held_out_fraction"
+        )
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        tokenizer=tokenizer,
+        max_seq_length=config.sequence.max_seq_length,
+        block_size=config.shards.block_size,
+        column_dtypes=column_dtypes(tokenizer.vocab_size, config.sequence.max_seq_length),
+        config=recorded_config(config),
+        statistics={
+            "corpus": describe_corpus(files),
+            "documents": counts,
+            **{split: dict(counter) for split, counter in statistics.items() if splits[split]},
+        },
+        splits={split: shards for split, shards in splits.items() if shards},
+    )
+
+
+def _of_copy(result: BuildResult, copy: int) -> dict[str, int]:
+    # What describes the documents is the same in every copy and counted once.
+    once = ("documents", "duplicate_documents", "sentences", "sentences_split", "tokens_in_documents")
+    return {name: value for name, value in result.statistics.items() if copy == 0 or name not in once}
+
+
+def remove_leftovers(output_dir: Path, manifest: Manifest) -> None:
+    """Remove shard files that the manifest does not list: an interrupted run with another config left them."""
+    listed = {shard.name for shards in manifest.splits.values() for shard in shards}
+    listed |= {index_name(name) for name in listed}
+    for path in output_dir.iterdir():
+        if _SHARD_FILE.fullmatch(path.name) and path.name not in listed:
+            path.unlink()

@@ -1,0 +1,67 @@
+"""One instance of a block -> text that a human reads."""
+
+import textwrap
+from collections.abc import Callable
+
+import numpy as np
+
+from data_prep.block_checks import masked_tokens, original_ids
+from data_prep.shard_format import Block
+
+LABELS = {0: "B follows A", 1: "random B"}
+WIDTH = 110  # characters
+
+
+def render_instance(block: Block, instance: int, id_to_token: Callable[[int], str | None]) -> str:
+    """Return counts and label on one line, then segment A and B, wrapped.
+
+    A masked token reads `seen{wanted}`. Word pieces are joined to their word unless one of them is masked.
+    """
+    start = int(block.instance_lengths[:instance].sum(dtype=np.int64))
+    stop = start + int(block.instance_lengths[instance])
+    middle = start + int(block.segment_a_lengths[instance])
+    is_masked = np.zeros(block.num_tokens, dtype=np.bool_)
+    if block.masked_lm_counts is not None:
+        is_masked[masked_tokens(block)] = True
+    wanted = original_ids(block)
+    pieces = [
+        f"{_token(seen, id_to_token)}{{{_token(want, id_to_token)}}}" if masked else _token(seen, id_to_token)
+        for seen, want, masked in zip(
+            block.input_ids[start:stop].tolist(),
+            wanted[start:stop].tolist(),
+            is_masked[start:stop].tolist(),
+            strict=True,
+        )
+    ]
+    facts = [f"{stop - start} tokens"]
+    if block.masked_lm_counts is not None:
+        facts.append(f"{int(is_masked[start:stop].sum())} masked")
+    if block.next_sentence_labels is not None:
+        label = int(block.next_sentence_labels[instance])
+        facts.append(f"label {label} ({LABELS.get(label, 'no valid label')})")
+    segments = [("A", pieces[: middle - start])]
+    if middle < stop:
+        segments.append(("B", pieces[middle - start :]))
+    return "\n".join([", ".join(facts), *(_wrapped(name, segment) for name, segment in segments)])
+
+
+def _token(token_id: int, id_to_token: Callable[[int], str | None]) -> str:
+    return id_to_token(token_id) or f"<id {token_id}>"
+
+
+def _wrapped(name: str, pieces: list[str]) -> str:
+    words: list[str] = []
+    for piece in pieces:
+        if piece.startswith("##") and words and not piece.endswith("}") and not words[-1].endswith("}"):
+            words[-1] += piece[2:]
+        else:
+            words.append(piece)
+    indent = f"  {name}  "
+    return textwrap.fill(
+        " ".join(words),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=" " * len(indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

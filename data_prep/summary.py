@@ -1,0 +1,65 @@
+"""What data_prep tells its user: the plan before, the result after."""
+
+from collections.abc import Mapping
+
+from data_prep.config import DataPrepConfig
+from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo
+from data_prep.plan import Plan, num_build_tasks, range_warning
+from data_prep.work_dir import folder_bytes, work_dir
+
+
+def describe_plan(plan: Plan, config: DataPrepConfig) -> str:
+    """Return the plan in a few lines, with advice when it reads many small ranges."""
+    buckets = plan.buckets
+    lines = [
+        f"corpus     {plan.num_files:,} files, {_megabytes(plan.corpus_bytes)}",
+        f"scatter    {len(plan.tasks):,} tasks, {config.executor.workers} at a time",
+        f"buckets    {buckets.train:,} train, {buckets.held_out:,} held out; ranges of about "
+        f"{_megabytes(plan.range_bytes)}",
+        f"build      {num_build_tasks(buckets, config.dupe_factor):,} tasks: {config.dupe_factor} copies of the train "
+        "buckets, the held-out ones once",
+    ]
+    warning = range_warning(plan)
+    return "\n".join([*lines, f"warning    {warning}"] if warning else lines)
+
+
+def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float | None) -> str:
+    """Return what was made, where it lies, and the next commands; `seconds` of this run, None if it made nothing."""
+    documents = manifest.statistics["documents"]
+    train = manifest.statistics[TRAIN]
+    held_out = manifest.statistics.get(HELD_OUT, {})
+    shards = [shard for split in manifest.splits.values() for shard in split]
+    duplicates = train["duplicate_documents"] + held_out.get("duplicate_documents", 0)
+    size = sum(shard.bytes + shard.index_bytes for shard in shards)
+    work = work_dir(config)
+    lines = [
+        f"documents  {documents['documents']:,} read, {documents['empty_documents']:,} empty, "
+        f"{duplicates:,} duplicates dropped",
+        f"sentences  {documents['sentences']:,}, {documents['tokens']:,} tokens, "
+        f"vocabulary of {manifest.tokenizer.vocab_size:,}",
+        f"train      {_describe_split(manifest.splits[TRAIN], train)}, {config.dupe_factor} copies of each",
+        f"held out   {_describe_split(manifest.splits.get(HELD_OUT, []), held_out)}",
+        f"shards     {len(shards):,} files, {_megabytes(size)} in {config.output_dir}"
+        + (f", {seconds:.1f} s" if seconds is not None else ""),
+    ]
+    if work.is_dir():
+        lines.append(
+            f"kept       {_megabytes(folder_bytes(work))} of tokenized text in {work}: other sequence lengths reuse it "
+            f"(executor.work_dir={work}); delete it when you need no more"
+        )
+    lines += [
+        "",
+        f"look       python -m data_prep.show {config.output_dir}",
+        f"train      torchrun --nproc-per-node 2 -m pretrain shards_dir={config.output_dir} run_dir=RUN_DIR",
+    ]
+    return "\n".join(lines)
+
+
+def _describe_split(shards: list[ShardInfo], statistics: Mapping[str, int]) -> str:
+    instances = sum(shard.instances for shard in shards)
+    tokens = sum(shard.tokens for shard in shards)
+    return f"{statistics.get('documents', 0):,} documents, {instances:,} instances, {tokens:,} tokens"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

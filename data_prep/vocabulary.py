@@ -1,0 +1,92 @@
+"""A sample of the corpus -> a WordPiece vocabulary, the same one every time."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import fsspec
+from tokenizers import trainers
+
+from data_prep.config import CorpusConfig
+from data_prep.corpus import CorpusFile
+from data_prep.documents import clean_text
+from data_prep.readers import read_texts
+from data_prep.tokenizer import CONTINUATION, SPECIAL_TOKENS, wordpiece_tokenizer
+
+# Rarer characters become [UNK] (sentencepiece's default coverage is 0.9995), as do those beyond half the vocabulary.
+CHARACTER_COVERAGE = 0.9999
+MAX_SAMPLED_FILES = 10_000
+
+
+def sample_texts(files: Sequence[CorpusFile], corpus: CorpusConfig, sample_bytes: int) -> Iterator[str]:
+    """Yield cleaned texts of about `sample_bytes` UTF-8 bytes in all (a little over, at most, by one text's tail).
+
+    Every file gives its beginning, in proportion to its size; of more than 10,000 files every n-th does.
+    """
+    files = files[:: -(-len(files) // MAX_SAMPLED_FILES)]
+    total = sum(file.size for file in files)
+    for corpus_file in files:
+        # A file's share of all bytes bounds text bytes too: compressed ones expand evenly enough.
+        room = max(1, sample_bytes * corpus_file.size // total)
+        with fsspec.open(corpus_file.path, "rb") as file:
+            for _, text in read_texts(file, corpus_file.path, corpus.format, corpus.text_key):
+                cleaned = clean_text(text)[:room]
+                if cleaned:
+                    yield cleaned
+                room -= len(cleaned.encode())
+                if room <= 0:
+                    break
+
+
+def train_vocabulary(
+    texts: Sequence[str], *, vocab_size: int, lowercase: bool, on_read: Callable[[int], object]
+) -> list[str]:
+    """Return a WordPiece vocabulary of at most `vocab_size` tokens, special tokens first, learnt from cleaned texts.
+
+    tokenizers' trainer numbers the `##` characters in the order of a randomly seeded hash map and breaks ties by
+    number, so two runs differ. Here every character is numbered beforehand, and all runs agree.
+    The texts are read twice; `on_read` is told the characters of each. Raises ValueError when they have none.
+    """
+
+    def follow() -> Iterator[str]:
+        for text in texts:
+            yield text
+            on_read(len(text))
+
+    bert = wordpiece_tokenizer(list(SPECIAL_TOKENS), lowercase=lowercase, source="of the trainer")
+    counts: Counter[str] = Counter()
+    for text in follow():
+        counts.update(bert.normalizer.normalize_str(text))
+    alphabet = choose_alphabet(counts, (vocab_size - len(SPECIAL_TOKENS)) // 2)
+    if not alphabet:
+        raise ValueError("corpus.paths: the corpus has no text to train a vocabulary from; check corpus.format")
+    continuing = [
+        CONTINUATION + character
+        for character in alphabet
+        if len(bert.pre_tokenizer.pre_tokenize_str(bert.normalizer.normalize_str("a" + character))) == 1
+    ]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*SPECIAL_TOKENS, *alphabet, *continuing],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=CONTINUATION,
+        show_progress=False,
+    )
+    bert.train_from_iterator(follow(), trainer)
+    vocabulary = bert.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def choose_alphabet(counts: Counter[str], limit: int) -> list[str]:
+    """Return the most frequent characters (no space) that cover 99.99 % of the counts, at most `limit`, sorted."""
+    ranked = sorted((item for item in counts.items() if not item[0].isspace()), key=lambda item: (-item[1], item[0]))
+    wanted = CHARACTER_COVERAGE * sum(count for _, count in ranked)
+    covered = 0
+    chosen: list[str] = []
+    for character, count in islice(ranked, limit):
+        if covered >= wanted:
+            break
+        chosen.append(character)
+        covered += count
+    return sorted(chosen)

@@ -1,0 +1,80 @@
+"""The quick start's corpus: the service documentation that the `botocore` package ships, as JSON Lines.
+
+Real English prose that comes with a package install, so that the quick start downloads nothing else.
+"""
+
+import gzip
+import json
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+from tqdm import tqdm
+
+MIN_SENTENCE_ENDS = 3
+BLOCK_TAGS = frozenset("p li ul ol dl dt dd br note important h1 h2 h3 h4 div table tr".split())
+
+
+class _Text(HTMLParser):
+    """Collects the text of HTML, one line per block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in BLOCK_TAGS:
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.handle_starttag(tag, [])
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+
+def strip_html(html: str) -> str:
+    """Return the text of `html`: one block per line, single spaces, no empty lines."""
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    lines = (re.sub(r"\s+", " ", line).strip() for line in "".join(parser.parts).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def read_documents(service_file: Path) -> Iterator[str]:
+    """Yield the texts of one service model: the service's own, then one per operation."""
+    model = json.loads(gzip.decompress(service_file.read_bytes()))
+    yield strip_html(model.get("documentation", ""))
+    for operation in model["operations"].values():
+        yield strip_html(operation.get("documentation", ""))
+
+
+def newest_models(data_dir: Path) -> list[Path]:
+    """Return the newest model of every service: older versions repeat most of its text."""
+    services = sorted(path for path in data_dir.iterdir() if path.is_dir())
+    versions = [sorted(service.glob("*/service-2.json.gz")) for service in services]
+    return [found[-1] for found in versions if found]
+
+
+def write_corpus(output: Path) -> int:
+    """Write every document of at least three sentences as `{"text": …}` lines; return how many."""
+    import botocore
+
+    models = newest_models(Path(botocore.__file__).parent / "data")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary, count = output.with_name(f".{output.name}.tmp"), 0
+    with temporary.open("w", encoding="utf-8") as file:
+        for model in tqdm(models, desc="corpus", unit="service", mininterval=1):
+            for text in read_documents(model):
+                if len(re.findall(r"[.!?](?:\s|$)", text)) >= MIN_SENTENCE_ENDS:
+                    file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                    count += 1
+    temporary.replace(output)
+    return count
+
+
+if __name__ == "__main__":
+    print(f"{write_corpus(Path(sys.argv[1])):,} documents in {sys.argv[1]}")

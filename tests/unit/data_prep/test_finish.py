@@ -1,0 +1,47 @@
+from pathlib import Path
+
+from data_prep.corpus import CorpusFile
+from data_prep.finish import describe_corpus, remove_leftovers
+from data_prep.manifest import Manifest, ShardInfo, TokenizerInfo
+
+
+def corpus_files(*paths: str) -> list[CorpusFile]:
+    return [CorpusFile(path=path, size=len(path.rpartition("/")[2]), version="any") for path in paths]
+
+
+def test_a_corpus_is_the_same_after_a_move_and_another_after_a_change() -> None:
+    before = describe_corpus(corpus_files("/old/place/a.txt", "/old/place/deep/b.txt"))
+    assert before == describe_corpus(corpus_files("/new/a.txt", "/new/deep/b.txt"))
+    assert (before["files"], before["bytes"]) == (2, 10)
+    assert before != describe_corpus(corpus_files("/new/a.txt", "/new/deep/c.txt"))
+    assert before != describe_corpus(corpus_files("/new/a.txt", "/new/deep/b.txt", "/new/deep/c.txt"))
+
+
+def test_a_corpus_of_urls_and_local_files_is_described() -> None:
+    assert describe_corpus(corpus_files("/local/a.txt", "s3://bucket/b.txt"))["files"] == 2
+
+
+def shard(name: str) -> ShardInfo:
+    zeros = dict.fromkeys(("blocks", "sequences", "instances", "tokens", "masked_tokens", "bytes", "index_bytes"), 0)
+    return ShardInfo(name=name, sha256="", index_sha256="", **zeros)
+
+
+def test_only_unlisted_files_with_a_shards_name_are_removed(tmp_path: Path) -> None:
+    kept = ["train-000-00000-000.tar", "train-000-00000-000.index.npy", "manifest.json", "my-own.tar", "train.tar"]
+    stale = ["train-001-00000-000.tar", "held_out-000-00000-000.index.npy", ".train-001-00000-000.tar.tmp"]
+    for name in [*kept, *stale]:
+        (tmp_path / name).touch()
+    manifest = Manifest(
+        format_version=1,
+        tokenizer=TokenizerInfo(
+            directory="tokenizer", sha256="", vocab_size=5, pad_id=0, cls_id=2, sep_id=3, mask_id=4, unk_id=1
+        ),
+        max_seq_length=32,
+        block_size=8,
+        column_dtypes={},
+        config={},
+        statistics={},
+        splits={"train": [shard(kept[0])]},
+    )
+    remove_leftovers(tmp_path, manifest)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

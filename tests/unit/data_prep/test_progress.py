@@ -1,0 +1,29 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from data_prep import progress
+from data_prep.progress import TaskProgress, read_notes, show_progress
+
+
+def test_a_note_is_read_back_and_not_rewritten_at_every_update(tmp_path: Path) -> None:
+    task = TaskProgress(tmp_path, 3)
+    for done in range(10, 20):
+        task.update(done)
+    assert read_notes(tmp_path) == {3: 10}
+    assert read_notes(tmp_path / "elsewhere") == {}
+
+
+def test_without_a_terminal_there_are_only_sparse_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with show_progress("quick", 100, "B", lambda: 50):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    with show_progress("slow", 100, "B", lambda: 50):
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("slow") and " 50%" in line for line in lines)
