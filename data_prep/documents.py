@@ -7,8 +7,9 @@ from hashlib import blake2b
 
 ID_BYTES = 16
 
-# Every character of category Cc (but white space), Cf and Cs, and U+FFFC, U+FFFD. BertNormalizer drops nearly all
-# of them too, yet they would still hide sentence ends and make equal texts look different. A test compares the ranges with `unicodedata`.
+# Every character of category Cc (but white space), Cf and Cs, and U+FFFC, U+FFFD. BertNormalizer drops nearly all of
+# them too, yet they would still hide sentence ends and make equal texts look different. A test compares the ranges
+# with `unicodedata`.
 _JUNK = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
     "\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffd"

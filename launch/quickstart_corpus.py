@@ -6,15 +6,35 @@ Real English prose that comes with a package install, so that the quick start do
 import gzip
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
 
 from tqdm import tqdm
 
 MIN_SENTENCE_ENDS = 3
-BLOCK_TAGS = frozenset("p li ul ol dl dt dd br note important h1 h2 h3 h4 div table tr".split())
+NUM_FILES = 8
+BLOCK_TAGS = {
+    "p",
+    "li",
+    "ul",
+    "ol",
+    "dl",
+    "dt",
+    "dd",
+    "br",
+    "note",
+    "important",
+    "h1",
+    "h2",
+    "h3",
+    "div",
+    "table",
+    "tr",
+}
 
 
 class _Text(HTMLParser):
@@ -59,20 +79,28 @@ def newest_models(data_dir: Path) -> list[Path]:
     return [found[-1] for found in versions if found]
 
 
-def write_corpus(output: Path) -> int:
-    """Write every document of at least three sentences as `{"text": …}` lines; return how many."""
+def write_corpus(folder: Path) -> int:
+    """Write every document of at least three sentences as `{"text": …}` lines into a new folder; return how many.
+
+    Several files, so that several workers can read them.
+    """
     import botocore
 
     models = newest_models(Path(botocore.__file__).parent / "data")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary, count = output.with_name(f".{output.name}.tmp"), 0
-    with temporary.open("w", encoding="utf-8") as file:
-        for model in tqdm(models, desc="corpus", unit="service", mininterval=1):
+    temporary, count = folder.with_name(f".{folder.name}.tmp"), 0
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with ExitStack() as files:
+        outputs = [
+            files.enter_context((temporary / f"botocore-{number}.jsonl").open("w", encoding="utf-8"))
+            for number in range(NUM_FILES)
+        ]
+        for model in tqdm(models, desc="corpus", unit="service", disable=None):
             for text in read_documents(model):
                 if len(re.findall(r"[.!?](?:\s|$)", text)) >= MIN_SENTENCE_ENDS:
-                    file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                    outputs[count % NUM_FILES].write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
                     count += 1
-    temporary.replace(output)
+    temporary.rename(folder)
     return count
 
 

@@ -1,6 +1,7 @@
 """What a run's files say about it -> the README of an exported model."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from pretrain.config import ModelConfig
@@ -44,7 +45,8 @@ def model_card(
     lines += [f"- {name.replace('_', ' ')}: {count:,}" for name, count in progress.items()]
     lines += ["", "## Data", ""]
     for entry in data:
-        lines += [f"- `{entry['shards_dir']}` (manifest sha256 `{entry['manifest_sha256']}`)"]
+        name = PurePosixPath(entry["shards_dir"]).name  # cards get published: no path of a private machine
+        lines += [f"- `{name}` (manifest sha256 `{entry['manifest_sha256']}`)"]
         lines += [f"  - {split}: {count:,} sequences" for split, count in entry["sequences"].items()]
         lines += [f"  - {name}: {value}" for name, value in _leaves(entry["statistics"])]
     lines += ["", "## Held-out split", ""]

@@ -66,9 +66,7 @@ def write_shards(
     dtypes = column_dtypes(vocab_size, max_length)
 
     def shard(name: str, sizes: list[int]) -> ShardInfo:
-        made = [
-            random_block(generator, sequences=size, vocab_size=vocab_size, max_length=max_length) for size in sizes
-        ]
+        made = [random_block(generator, sequences=size, vocab_size=vocab_size, max_length=max_length) for size in sizes]
         data, rows = b"", []
         for number, block in enumerate(made):
             records = encode_block(block, f"{name}-{number:05d}", dtypes)

@@ -35,10 +35,13 @@ def export_model(
 
     `weights` are our model's, fp32, by parameter name. Without a next-sentence head the directory is a
     `BertForMaskedLM`, else a `BertForPreTraining`. It is written and checked under a temporary name, then renamed.
-    Raises ValueError when `output_dir` holds something or weights and tokenizer do not fit the config, RuntimeError
-    when transformers computes other logits than our model.
+    Raises ValueError when `output_dir` holds something, when weights are not finite, and when weights or tokenizer do
+    not fit the config; RuntimeError when transformers computes other logits than our model.
     """
     require_vacant(output_dir)
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"{len(broken)} parameters hold NaN or infinity, {broken[0]} first: export an earlier tag")
     temporary = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.tmp")
     try:
         _write(weights, config, tokenizer_dir, temporary, card)

@@ -188,7 +188,7 @@ def test_a_model_needs_to_know_its_vocabulary() -> None:
 
 def test_an_instance_longer_than_the_positions_is_refused() -> None:
     config = tiny_config(max_position_embeddings=8)
-    with pytest.raises(ValueError, match="max_position_embeddings=8 .* 9 tokens"):
+    with pytest.raises(ValueError, match=r"max_position_embeddings=8 .* 9 tokens"):
         build_model(config)(random_batch([8, 9], config))
 
 

@@ -16,7 +16,8 @@ from pretrain.model.kernels import LayerNorm, Linear, cpu_multiplies_bf16, dropo
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
-    return float((value.float() - expected.float()).norm() / expected.float().norm())
+    value, expected = value.detach().float(), expected.detach().float()
+    return float((value - expected).norm() / expected.norm())
 
 
 def noisy_gradient(tokens: int, hidden: int) -> Tensor:
