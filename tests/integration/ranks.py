@@ -1,0 +1,43 @@
+"""Start the training command on several ranks, as torchrun does, but keep every rank's own output and exit code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.distributed.workers import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start_ranks(world_size: int, arguments: list[str]) -> list[subprocess.Popen[str]]:
+    """Start `python -m pretrain` on each rank."""
+    port = str(free_port())
+    common = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pretrain", *arguments]
+    return [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+
+
+def wait_for(processes: list[subprocess.Popen[str]], timeout_seconds: float = 60) -> list[tuple[int, str]]:
+    """Return exit code and stderr of each; a hang ends in TimeoutExpired, with nothing left running."""
+    try:
+        outputs = [process.communicate(timeout=timeout_seconds)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def run_ranks(world_size: int, arguments: list[str]) -> list[tuple[int, str]]:
+    """Start the command on `world_size` ranks and wait."""
+    return wait_for(start_ranks(world_size, arguments))

@@ -1,0 +1,152 @@
+"""Every mistake ends with one clear message, exit code 2 on every rank, within seconds."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_prep.manifest import MANIFEST_NAME, TRAIN, read_manifest
+from data_prep.shard_format import decode_index, index_name
+from pretrain.track.metrics_file import read_metrics
+from tests.distributed.runs import TINY, engine_overrides
+from tests.integration.ranks import ROOT, run_ranks, start_ranks, wait_for
+from tests.shards import write_shards
+
+
+@pytest.fixture
+def shards(tmp_path) -> Path:
+    return write_shards(tmp_path / "shards")
+
+
+def command(shards: Path, *overrides: str) -> list[str]:
+    run_dir = shards.parent / "run"
+    return [f"shards_dir={shards}", f"run_dir={run_dir}", *TINY, *engine_overrides(1, "fp32"), *overrides]
+
+
+def remove_manifest(shards: Path) -> None:
+    (shards / MANIFEST_NAME).unlink()
+
+
+def remove_shard(shards: Path) -> None:
+    (shards / read_manifest(shards).splits[TRAIN][1].name).unlink()
+
+
+def cut_shard(shards: Path) -> None:
+    path = shards / read_manifest(shards).splits[TRAIN][1].name
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def other_format(shards: Path) -> None:
+    path = shards / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 9}))
+
+
+def flip_bytes_in_every_block(shards: Path) -> None:
+    for shard in read_manifest(shards).splits[TRAIN]:
+        path = shards / shard.name
+        data = bytearray(path.read_bytes())
+        for place in decode_index((shards / index_name(shard.name)).read_bytes()):
+            data[int(place["offset"]) + 700] ^= 255
+        path.write_bytes(data)
+
+
+def nothing(shards: Path) -> None:
+    pass
+
+
+CASES: list[tuple[str, Callable[[Path], None], list[str], int, str]] = [
+    ("unknown key", nothing, ["data.global_batch=3"], 2, r"Did you mean data\.global_batch_size"),
+    ("no manifest", remove_manifest, [], 2, r"shards has no manifest\.json: it is not a shard directory.*data_prep"),
+    ("missing shard", remove_shard, [], 2, r"train-000-00001-000\.tar is missing but the manifest lists it"),
+    ("cut shard", cut_shard, [], 2, r"train-000-00001-000\.tar has \d+ bytes, the manifest says \d+"),
+    ("other format", other_format, [], 2, r"format version 9, this release reads 1"),
+    ("vocabulary", nothing, ["model.vocab_size=99"], 2, r"model\.vocab_size=99.*vocabulary has 64 entries"),
+    ("ranks", nothing, [], 7, r"data\.num_streams=6.*7 ranks.*at most 6"),
+    ("positions", nothing, ["model.max_position_embeddings=16"], 2, r"max_position_embeddings=16.*up to 24 tokens"),
+    ("stage 3", nothing, ["engine.zero_stage=3"], 2, r"3 with fp32.*this release runs 0 with fp32"),
+    ("fp16", nothing, ["engine.precision=fp16"], 2, r"1 with fp16.*this release runs"),
+    ("apex", nothing, ["kernels=apex"], 2, r"kernels.*apex"),
+    (
+        "too many streams",
+        nothing,
+        ["data.num_streams=600", "data.global_batch_size=1200"],
+        2,
+        r"600 is more than the 91",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "world_size", "message"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_mistake_is_named_once_and_ends_every_rank(shards, change, overrides, world_size, message):
+    change(shards)
+    results = run_ranks(world_size, command(shards, *overrides))
+    assert [code for code, _ in results] == [2] * world_size
+    said = [line for _, output in results for line in output.splitlines() if line.strip()]
+    assert len(said) == 1, said
+    assert said[0].startswith("error: ")
+    assert re.search(message, said[0]), said[0]
+
+
+def test_an_altered_block_is_named_when_it_is_read_and_no_rank_hangs(shards):
+    flip_bytes_in_every_block(shards)
+    results = run_ranks(2, command(shards))
+    assert [code for code, _ in results] == [2, 2]
+    errors = [line for _, output in results for line in output.splitlines() if line.startswith("error: ")]
+    assert errors
+    for error in errors:
+        assert re.search(r"train-000-0000\d-000\.tar, block \d: .*checksum", error), error
+    assert "Traceback" not in "".join(output for _, output in results)
+
+
+def test_an_unwritable_run_directory_is_named(shards):
+    (shards.parent / "run").write_text("a file where the directory should be")
+    results = run_ranks(2, command(shards))
+    assert [code for code, _ in results] == [2, 2]
+    assert re.search(r"error: run_dir=\S*run: cannot write there", "".join(output for _, output in results))
+
+
+def test_a_run_directory_of_another_model_or_recipe_is_refused_and_left_as_it_is(shards):
+    assert [code for code, _ in run_ranks(2, command(shards, "stop_after=2"))] == [0, 0]
+    kept = {path: path.read_bytes() for path in (shards.parent / "run").rglob("*") if path.is_file()}
+    for override, message in (
+        ("model.hidden_size=64", r"run of another kind: model\.hidden_size was 32, now 64"),
+        ("seed=5", r"run of another kind: seed was 0, now 5"),
+        ("optimizer.beta2=0.9", r"optimizer\.beta2 was 0\.999, now 0\.9.*resume\.allow=\[optimizer\.beta2\]"),
+    ):
+        results = run_ranks(2, command(shards, override))
+        assert [code for code, _ in results] == [2, 2]
+        assert re.search(message, "".join(output for _, output in results))
+    assert kept == {path: path.read_bytes() for path in (shards.parent / "run").rglob("*") if path.is_file()}
+
+
+def test_torchrun_reports_the_mistake_and_fails(shards):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pretrain"]
+    result = subprocess.run(
+        [*torchrun, *command(shards, "engine.zero_stage=3")], cwd=ROOT, capture_output=True, text=True, timeout=90
+    )
+    assert result.returncode != 0
+    assert result.stderr.count("error: engine.zero_stage, engine.precision='3 with fp32' is not valid") == 1
+
+
+def test_a_signal_to_one_rank_stops_all_of_them_after_the_same_step_with_a_checkpoint(shards):
+    arguments = command(shards, "max_steps=100000")
+    processes = start_ranks(2, arguments)
+    metrics = shards.parent / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (metrics.is_file() and len(read_metrics(metrics)) >= 3):
+        time.sleep(0.1)
+    os.kill(processes[1].pid, signal.SIGUSR1)
+    results = wait_for(processes)
+    assert [code for code, _ in results] == [0, 0]
+    last = read_metrics(metrics)[-1]["step"]
+    assert (shards.parent / "run" / "checkpoints" / f"step-{last:08d}" / "COMPLETE.json").is_file()
+    assert re.search(rf"stopped.* after step {last:,} of 100,000, saved", results[0][1])
