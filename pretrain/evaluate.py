@@ -1,11 +1,11 @@
 """Held-out loss and accuracies, over all ranks, and the unigram entropy that a model must get under."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_prep.manifest import ShardInfo
 from data_prep.shard_format import Block
@@ -13,7 +13,7 @@ from pretrain.data.batch import to_micro_batch
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
 from pretrain.objective import loss_sums
-from pretrain.track.metrics import LossSums, Record, held_out_metrics
+from pretrain.track.metrics import HELD_OUT, LossSums, Record, held_out_metrics
 
 
 def evaluate(
@@ -32,26 +32,14 @@ def evaluate(
     knows how frequent each token is and nothing of its context. All ranks call it together; blocks are dealt out
     in turn, so that the sums do not depend on the number of ranks (but for float summation order).
     """
-    totals = torch.zeros(4, dtype=torch.float64)
-    counts = torch.zeros(2, dtype=torch.int64)
-    label_counts = torch.zeros(vocab_size, dtype=torch.int64)
+    own = _own_blocks(reader, shards, ranks, max_sequences)
     was_training = module.training
     module.eval()
-    with torch.no_grad():
-        for rows in ranks.together(lambda: list(_own_blocks(reader, shards, ranks, max_sequences))):
-            for start in range(0, rows.num_sequences, micro_batch_size):
-                part = rows.take(np.arange(start, min(start + micro_batch_size, rows.num_sequences)))
-                batch = to_micro_batch(part)
-                label_counts += torch.bincount(batch.masked_lm_ids, minlength=vocab_size)
-                counts += torch.tensor([part.num_masked, part.num_instances * (batch.next_sentence_labels is not None)])
-                moved = batch.to(ranks.device)
-                totals += torch.stack(loss_sums(module(moved), moved)).double().cpu()
+    sums, items, label_counts = ranks.together(lambda: _add_up(module, own, ranks, micro_batch_size, vocab_size))
     module.train(was_training)
-    for values in (totals, counts, label_counts):
-        ranks.sum(values)
-    mlm_loss, mlm_correct, nsp_loss, nsp_correct = totals.tolist()
-    masked_tokens, pairs = counts.tolist()
-    sums = LossSums(
+    mlm_loss, mlm_correct, nsp_loss, nsp_correct = ranks.sum(sums).tolist()
+    masked_tokens, pairs = ranks.sum(items).tolist()
+    losses = LossSums(
         mlm_loss_sum=mlm_loss,
         mlm_correct=int(mlm_correct),
         masked_tokens=masked_tokens,
@@ -59,7 +47,28 @@ def evaluate(
         nsp_correct=int(nsp_correct),
         pairs=pairs,
     )
-    return held_out_metrics(sums) | {"held_out_unigram_entropy": entropy(label_counts.numpy())}
+    unigram_entropy = entropy(ranks.sum(label_counts).numpy())
+    return held_out_metrics(losses) | {f"{HELD_OUT}unigram_entropy": unigram_entropy}
+
+
+@torch.no_grad()
+def _add_up(
+    module: nn.Module, blocks: Iterable[Block], ranks: Ranks, micro_batch_size: int, vocab_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return loss sums (float64 [4]), masked tokens and pairs (int64 [2]), label counts (int64 [vocab_size])."""
+    sums = torch.zeros(4, dtype=torch.float64)
+    items = torch.zeros(2, dtype=torch.int64)
+    label_counts = torch.zeros(vocab_size, dtype=torch.int64)
+    for block in blocks:
+        for start in range(0, block.num_sequences, micro_batch_size):
+            rows = block.take(np.arange(start, min(start + micro_batch_size, block.num_sequences)))
+            batch = to_micro_batch(rows)
+            pairs = 0 if batch.next_sentence_labels is None else len(batch.next_sentence_labels)
+            label_counts += torch.bincount(batch.masked_lm_ids, minlength=vocab_size)
+            items += torch.tensor([len(batch.masked_lm_ids), pairs])
+            moved = batch.to(ranks.device)
+            sums += torch.stack(loss_sums(module(moved), moved)).double().cpu()
+    return sums, items, label_counts
 
 
 def entropy(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:

@@ -32,7 +32,7 @@ class ExportConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """Export; return the exit code: 0, 2 when the user can mend it, 1 when transformers computes something else."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         config = compose("export", ExportConfig, arguments)
         export_run(Path(config.run_dir), Path(config.output_dir), config.tag)
