@@ -35,7 +35,7 @@ PREPARE = [
     "corpus.format=jsonl",
     "tokenizer.vocab_size=8000",
     "dupe_factor=2",
-    "held_out_fraction=0.05",
+    "held_out_fraction=0.1",
     "executor.task_bytes=1000000",
     "executor.workers=2",
 ]

@@ -1,0 +1,164 @@
+"""Checkpoints survive what happens to files: damage, kills inside a save, leftovers, other layouts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretrain.checkpoint.fragments_file import FragmentReader
+from pretrain.checkpoint.restore import (
+    find_checkpoint,
+    load_full_weights,
+    newest_checkpoint,
+    read_checkpoint,
+    restore,
+)
+from pretrain.checkpoint.save import COMPLETE_NAME, list_tags, save_checkpoint
+from pretrain.distributed import Ranks
+from pretrain.phases import RunState
+from pretrain.track.metrics_file import read_metrics
+from tests.distributed.runs import STAGES, engine_overrides, full_weights, tiny_config, tiny_engine, train_run
+from tests.shards import write_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture
+def run_dir(worker_group, shards, tmp_path) -> Path:
+    """A run of two ranks that stands at step 6, with tags at 2, 4 and 6."""
+    worker_group(2).run(
+        train_run, shards, tmp_path / "run", "checkpoint.save_every=2", "checkpoint.keep_last=3", "stop_after=6"
+    )
+    return tmp_path / "run"
+
+
+def found_step(ranks: Ranks, run_dir: Path) -> int | str | None:
+    try:
+        checkpoint = find_checkpoint(run_dir / "checkpoints", ranks)
+    except ValueError as error:
+        return str(error)
+    return None if checkpoint is None else checkpoint.state.step
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tag: flip_a_byte(tag / "rank-00001.safetensors"),
+        lambda tag: (tag / "rank-00000.safetensors").unlink(),
+        lambda tag: (tag / "rank-00001.safetensors").write_bytes((tag / "rank-00001.safetensors").read_bytes()[:-8]),
+        lambda tag: (tag / COMPLETE_NAME).write_text('{"checkpoint_version": 1'),
+        lambda tag: (tag / COMPLETE_NAME).unlink(),
+    ],
+    ids=["flipped byte", "missing file", "truncated", "torn account", "no account"],
+)
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(worker_group, run_dir, damage):
+    assert worker_group(2).run(found_step, run_dir) == [6, 6]
+    damage(run_dir / "checkpoints" / "step-00000006")
+    assert worker_group(2).run(found_step, run_dir) == [4, 4]
+
+
+def test_when_none_is_sound_the_run_does_not_start_afresh_behind_the_users_back(worker_group, run_dir):
+    for tag in list_tags(run_dir / "checkpoints"):
+        flip_a_byte(run_dir / "checkpoints" / tag / "rank-00000.safetensors")
+    results = worker_group(2).run(found_step, run_dir)
+    assert all("none of the 3 checkpoints" in str(result) for result in results), results
+
+
+def test_the_run_goes_on_from_the_older_one_and_logs_each_step_once(worker_group, shards, run_dir):
+    before = read_metrics(run_dir / "metrics.jsonl")
+    flip_a_byte(run_dir / "checkpoints" / "step-00000006" / "rank-00001.safetensors")
+    worker_group(2).run(train_run, shards, run_dir, "checkpoint.save_every=2", "stop_after=8")
+    after = read_metrics(run_dir / "metrics.jsonl")
+    assert [record["step"] for record in after] == list(range(1, 9))
+    assert [record["loss"] for record in after[:6]] == [record["loss"] for record in before]
+    assert [record["step"] for record in read_metrics(run_dir / "metrics.discarded.jsonl")] == [5, 6]
+    assert newest_checkpoint(run_dir).name == "step-00000008"
+
+
+def test_what_a_kill_inside_a_save_leaves_behind_is_ignored_and_overwritten(worker_group, shards, run_dir):
+    """A kill before the rename leaves a hidden directory, complete or not."""
+    checkpoints = run_dir / "checkpoints"
+    shutil.copytree(checkpoints / "step-00000006", checkpoints / ".step-00000008.tmp")
+    (checkpoints / ".step-00000008.tmp" / "rank-00000.safetensors").write_bytes(b"torn")
+    assert worker_group(2).run(found_step, run_dir) == [6, 6]
+    worker_group(2).run(train_run, shards, run_dir, "checkpoint.save_every=2", "stop_after=8")
+    assert list_tags(checkpoints)[-1] == "step-00000008"
+    assert not list(checkpoints.glob(".*"))
+
+
+def test_keep_last_prunes_the_oldest_and_latest_names_the_newest(worker_group, shards, run_dir):
+    worker_group(2).run(
+        train_run, shards, run_dir, "checkpoint.save_every=2", "checkpoint.keep_last=2", "stop_after=10"
+    )
+    assert list_tags(run_dir / "checkpoints") == ["step-00000008", "step-00000010"]
+    assert (run_dir / "checkpoints" / "latest").read_text() == "step-00000010\n"
+
+
+def save_and_reload(ranks: Ranks, directory: Path, stages: list[tuple[int, str]]):
+    """Save one engine after a real step of random gradients, load into each other layout; return what changed."""
+    config = tiny_config(directory, directory, *engine_overrides(*stages[0]))
+    engine = tiny_engine(config, ranks)
+    generator = torch.Generator().manual_seed(5)
+    for fragment in engine.layout.fragments:
+        state = engine.optimizer.state[fragment.flat]
+        if not state:
+            state["step"] = torch.tensor(3.0)
+            state["exp_avg"] = torch.randn(fragment.flat.shape, generator=generator)
+            state["exp_avg_sq"] = torch.rand(fragment.flat.shape, generator=generator)
+    tag = save_checkpoint(directory, engine, RunState(step=3), ranks, keep_last=1, run={})
+    weights = full_weights(engine, ranks)
+    differences = []
+    for stage, precision in stages[1:]:
+        config = tiny_config(directory, directory, *engine_overrides(stage, precision), "seed=9")
+        other = tiny_engine(config, ranks)
+        restore(other, read_checkpoint(tag))
+        other.refresh_weights()
+        loaded = full_weights(other, ranks)
+        visible = {name: parameter.detach().float() for name, parameter in other.module.named_parameters()}
+        steps = {float(state["step"]) for state in other.optimizer.state.values()}
+        dtype = next(other.module.parameters()).dtype
+        same_visible = all(torch.equal(visible[name], weights[name].to(dtype).float()) for name in weights)
+        differences.append((all(torch.equal(loaded[name], weights[name]) for name in weights), same_visible, steps))
+    full = load_full_weights(tag)
+    whole = all(torch.equal(full[name], weights[name]) for name in weights)
+    files = read_checkpoint(tag).files
+    reader = FragmentReader(tag, files)
+    covered = all(reader.numel(name) == weight.numel() for name, weight in weights.items())
+    return differences, whole, covered, [len(file.fragments) for file in files]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("saved_as", [(0, "fp32"), (1, "bf16"), (2, "fp32")], ids=str)
+def test_every_layout_reads_what_any_layout_wrote(worker_group, tmp_path, world_size, saved_as):
+    for result in worker_group(world_size).run(save_and_reload, tmp_path, [saved_as, *STAGES]):
+        differences, whole, covered, fragments = result
+        assert differences == [(True, True, {3.0})] * len(STAGES)
+        assert whole
+        assert covered
+        assert all(fragments), "every rank writes its share, also where all hold everything"
+
+
+def test_a_checkpoint_of_another_model_is_named_parameter_by_parameter(worker_group, shards, run_dir):
+    (message,) = worker_group(1).run(restore_into_another_model, run_dir)
+    assert "is of another model" in message
+    assert "is [64] there and [48] here" in message
+
+
+def restore_into_another_model(ranks: Ranks, run_dir: Path) -> str:
+    config = tiny_config(run_dir, run_dir, "model.intermediate_size=48", *engine_overrides(0, "fp32"))
+    engine = tiny_engine(config, ranks)
+    try:
+        restore(engine, read_checkpoint(newest_checkpoint(run_dir)))
+    except ValueError as error:
+        return str(error)
+    return "nothing was raised"
