@@ -14,6 +14,7 @@ from data_prep.shard_format import FORMAT_VERSION
 
 MANIFEST_NAME = "manifest.json"
 TRAIN, HELD_OUT = "train", "held_out"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

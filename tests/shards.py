@@ -117,6 +117,8 @@ def write_tokenizer(directory: Path, vocab_size: int) -> TokenizerInfo:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, vocab_size))]
     vocabulary = {word: number for number, word in enumerate(words)}
     Tokenizer(WordPiece(vocabulary, unk_token="[UNK]")).save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (directory / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     return TokenizerInfo(
         directory=directory.name,
         sha256=hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest(),

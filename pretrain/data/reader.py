@@ -1,15 +1,14 @@
-"""Blocks of a shard directory by (shard, block): one range read each, checked by crc32. Local paths and fsspec URLs."""
+"""Blocks of a shard directory by (shard, block): one range read each, checked by crc32."""
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.manifest import MANIFEST_NAME, Manifest, ShardInfo, parse_manifest
+from data_prep.manifest import MANIFEST_NAME, TOKENIZER_FILES, Manifest, ShardInfo, TokenizerInfo, parse_manifest
 from data_prep.shard_format import Block, checksum, decode_block, decode_index, index_name
+from pretrain.data.storage import PIPE, open_storage
 
 
 class ShardError(ValueError):
@@ -17,71 +16,70 @@ class ShardError(ValueError):
 
 
 class ShardDirectory:
-    """A folder of shards, local or any fsspec URL. Opening one reads nothing."""
+    """A folder of shards: a path, any fsspec URL, or a `pipe:` command. Opening one reads nothing."""
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
+        self._storage = open_storage(self.url)
 
-    @cached_property
-    def _filesystem(self) -> tuple[Any, str]:
-        filesystem, root = fsspec.core.url_to_fs(self.url)
-        return filesystem, root
+    def _name(self, file: str) -> str:
+        """Return how to name a file of this directory to a user."""
+        return self.url.replace("{}", file) if self.url.startswith(PIPE) else f"{self.url}/{file}"
 
     def read_manifest(self) -> Manifest:
         """Return the manifest. Raises ValueError when the directory has none (unfinished or not shards)."""
-        filesystem, root = self._filesystem
-        path = f"{root}/{MANIFEST_NAME}"
         try:
-            text = filesystem.cat_file(path).decode()
+            text = self._storage.read(MANIFEST_NAME).decode()
         except FileNotFoundError as error:
             raise ValueError(
                 f"{self.url} has no {MANIFEST_NAME}: it is not a shard directory, or data_prep did not finish there; "
                 "name another shards_dir, or run the same `python -m data_prep` command again to finish it"
             ) from error
-        return parse_manifest(text, path)
+        return parse_manifest(text, self._name(MANIFEST_NAME))
 
-    def copy_folder(self, name: str, target: Path) -> None:
-        """Copy the files of a subfolder to a local folder."""
-        filesystem, root = self._filesystem
+    def copy_tokenizer(self, tokenizer: TokenizerInfo, target: Path) -> None:
+        """Copy the tokenizer folder to a local one."""
         target.mkdir(parents=True, exist_ok=True)
-        for path in filesystem.ls(f"{root}/{name}", detail=False):
-            (target / Path(path).name).write_bytes(filesystem.cat_file(path))
+        for name in TOKENIZER_FILES:
+            (target / name).write_bytes(self._storage.read(f"{tokenizer.directory}/{name}"))
 
     def check_sizes(self, shards: list[ShardInfo]) -> None:
-        """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes."""
+        """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes.
+
+        Behind a pipe that would fetch every shard: there each block's checksum must do, when it is read.
+        """
+        if self.url.startswith(PIPE):
+            return
         for shard in shards:
             self._check_size(shard.name, shard.bytes)
             self._check_size(index_name(shard.name), shard.index_bytes)
 
     def _check_size(self, name: str, expected: int) -> None:
-        filesystem, root = self._filesystem
         try:
-            size = filesystem.size(f"{root}/{name}")
+            size = self._storage.size(name)
         except FileNotFoundError as error:
-            raise ShardError(f"{self.url}/{name} is missing but the manifest lists it; copy it again") from error
+            raise ShardError(f"{self._name(name)} is missing but the manifest lists it; copy it again") from error
         if size != expected:
             raise ShardError(
-                f"{self.url}/{name} has {size} bytes, the manifest says {expected}: "
+                f"{self._name(name)} has {size} bytes, the manifest says {expected}: "
                 "it was cut or replaced; copy it again, `python -m data_prep.audit` checks all of them"
             )
 
     def read_index(self, shard: ShardInfo) -> NDArray[np.void]:
         """Return the block index of a shard, INDEX_DTYPE [blocks]. Raises ShardError when it is not the manifest's."""
-        filesystem, root = self._filesystem
         name = index_name(shard.name)
-        index = decode_index(filesystem.cat_file(f"{root}/{name}"))
+        index = decode_index(self._storage.read(name))
         if len(index) != shard.blocks or int(index["sequences"].sum()) != shard.sequences:
-            raise ShardError(f"{self.url}/{name} does not match the manifest; copy it again")
+            raise ShardError(f"{self._name(name)} does not match the manifest; copy it again")
         return index
 
     def read_block(self, shard: ShardInfo, block: int, place: np.void) -> Block:
         """Return one block. `place` is its row of the index. Raises ShardError when its bytes were altered."""
-        filesystem, root = self._filesystem
-        start, length = int(place["offset"]), int(place["length"])
-        data = filesystem.cat_file(f"{root}/{shard.name}", start=start, end=start + length)
+        length = int(place["length"])
+        data = self._storage.read_range(shard.name, int(place["offset"]), length)
         if len(data) != length or checksum(data) != int(place["crc32"]):
             raise ShardError(
-                f"{self.url}/{shard.name}, block {block}: the bytes do not have the checksum of the index, "
+                f"{self._name(shard.name)}, block {block}: the bytes do not have the checksum of the index, "
                 "so the file was altered after it was written; copy it again from its source"
             )
         return decode_block(data)
