@@ -60,7 +60,8 @@ def show_predictions(model_dir: Path, shards_dir: Path, *, count: int) -> None:
     transformers.logging.disable_progress_bar()
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_dir)
     model = transformers.AutoModelForMaskedLM.from_pretrained(model_dir).eval()
-    tokens: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     for number, hidden in enumerate(hidden_words(first_held_out_block(shards_dir), tokens)):
         if number == count:
             return
