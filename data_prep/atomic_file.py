@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all."""
+"""A file that appears whole or not at all. The standard library only: the trainer writes its files this way too."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync(path.parent)  # else a power cut may forget the rename though the bytes are safe
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
@@ -34,9 +34,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _sync_directory(directory: Path) -> None:
-    # Without it a power cut may forget the rename though the file's bytes are safe.
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flush a file or a directory to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -5,11 +5,11 @@ It is written last and atomically, so a directory without a manifest is an unfin
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.atomic_file import write_atomically
 from data_prep.shard_format import FORMAT_VERSION
 
 MANIFEST_NAME = "manifest.json"
@@ -111,10 +111,5 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` atomically: under a temporary name, synced, then renamed."""
-    temporary = directory / f".{MANIFEST_NAME}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(manifest.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(directory / MANIFEST_NAME)
+    """Write `manifest.json`, whole or not at all."""
+    write_atomically(directory / MANIFEST_NAME, manifest.to_json().encode())

@@ -21,6 +21,7 @@ from pretrain.checkpoint.save import list_tags
 from pretrain.config import PretrainConfig
 from pretrain.phases import total_steps
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
+from pretrain.track.plots import PLOT_FILE
 
 ROOT = Path("runs/quickstart")
 CORPUS, SHARDS, RUN, EXPORT = ROOT / "corpus", ROOT / "shards", ROOT / "run", ROOT / "model"
@@ -34,9 +35,9 @@ PREPARE = [
     f"corpus.paths=[{CORPUS}]",
     "corpus.format=jsonl",
     "tokenizer.vocab_size=8000",
-    "dupe_factor=2",
-    "held_out_fraction=0.1",
-    "executor.task_bytes=1000000",
+    "dupe_factor=1",
+    "held_out_fraction=0.05",
+    "executor.task_bytes=2000000",
     "executor.workers=2",
 ]
 SETTINGS = [f"shards_dir={SHARDS}", f"run_dir={RUN}", "experiment=quickstart"]
@@ -57,11 +58,8 @@ def main() -> int:
         step("4. ... and goes on by the same command")
         run(TRAIN)
         step("5. Export to Hugging Face")
-        if EXPORT.is_dir():
-            print(f"already there: {EXPORT}")
-        else:
-            run(["python", "-m", "pretrain.export", f"run_dir={RUN}", f"output_dir={EXPORT}"])
-        run(["python", "-m", "pretrain.track.plots", str(RUN)])
+        run_unless(EXPORT, ["python", "-m", "pretrain.export", f"run_dir={RUN}", f"output_dir={EXPORT}"])
+        run_unless(RUN / PLOT_FILE, ["python", "-m", "pretrain.track.plots", str(RUN)])
         step("6. What it has learned: held-out sentences with one word hidden")
         show_predictions(EXPORT, SHARDS, count=5)
         step("Done")
@@ -89,6 +87,14 @@ def run(command: list[str]) -> None:
     """Print a command as a user would type it, and run it. Raises CalledProcessError when it fails."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     subprocess.run([str(BIN / command[0]), *command[1:]], check=True, env=environment())
+
+
+def run_unless(result: Path, command: list[str]) -> None:
+    """Run a command unless its result is there."""
+    if result.exists():
+        print(f"already there: {result}")
+    else:
+        run(command)
 
 
 def environment() -> dict[str, str]:
@@ -133,8 +139,8 @@ def summarise(seconds: float) -> None:
     for what, path in (
         ("shards", SHARDS),
         ("run (metrics, checkpoints)", RUN),
-        ("loss curve", RUN / "losses.png"),
-        ("TensorBoard", f"{BIN}/tensorboard --logdir {RUN / 'tensorboard'}"),
+        ("loss curve", RUN / PLOT_FILE),
+        ("TensorBoard", f"tensorboard --logdir {RUN / 'tensorboard'}"),
         ("Hugging Face model", EXPORT),
     ):
         print(f"{what:28}{path}")

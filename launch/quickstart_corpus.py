@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 MIN_SENTENCE_ENDS = 3
+MIN_CHARACTERS = 100
 NUM_FILES = 8
 BLOCK_TAGS = {
     "p",
@@ -65,11 +66,14 @@ def strip_html(html: str) -> str:
 
 
 def read_documents(service_file: Path) -> Iterator[str]:
-    """Yield the texts of one service model: the service's own, then one per operation."""
+    """Yield the texts of one service model: of the service, its operations, its data types and their members."""
     model = json.loads(gzip.decompress(service_file.read_bytes()))
-    yield strip_html(model.get("documentation", ""))
-    for operation in model["operations"].values():
-        yield strip_html(operation.get("documentation", ""))
+    shapes = model["shapes"].values()
+    members = (member for shape in shapes for member in shape.get("members", {}).values())
+    for described in (model, *model["operations"].values(), *shapes, *members):
+        html = described.get("documentation", "")
+        if len(html) >= MIN_CHARACTERS:  # most are a few words: not worth parsing
+            yield strip_html(html)
 
 
 def newest_models(data_dir: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,55 +57,66 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What is known once nothing about the command can be wrong any more."""
+
+    plan: Plan
+    shards: list[ShardDirectory]  # one per phase
+    manifests: list[Manifest]
+    checkpoint: Checkpoint | None
+    described: dict[str, Any]  # what a later resume must match: config and manifests
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return RunState() if self.checkpoint is None else self.checkpoint.state
+
+
 def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> None:
     """Check everything that can be checked, build the parts, hand them to the loop. All ranks call it together."""
+    checked = check(config, ranks)
+    run_dir, state, total = Path(config.run_dir), checked.state, total_steps(config.phases)
+    last_step = min(total, config.stop_after or total)
+    if state.step >= last_step:
+        if ranks.is_first:
+            print(f"already done: {run_dir} stands at step {state.step:,} of {total:,}", file=sys.stderr)
+        return
+    ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
+    engine = start_engine(config, checked, ranks)
+    phases = phase_data(config, checked, ranks)
+    with ranks.together(
+        lambda: open_recorder(config, ranks.rank, start_step=state.step, total_steps=total)
+    ) as recorder:
+        for note in (describe_start(engine, ranks, checked.checkpoint), *checked.plan.notes):
+            recorder.note(note)
+        final = train(
+            run_steps(engine, phases, ranks, state=state, last_step=last_step, seed=config.seed, stop=stop),
+            state=state,
+            last_step=last_step,
+            total_steps=total,
+            every=intervals(config),
+            do=actions(config, checked, engine, ranks, recorder),
+        )
+        recorder.note(describe_end(final, total, run_dir, stop))
+
+
+def check(config: PretrainConfig, ranks: Ranks) -> Checked:
+    """Hold config, shards, ranks and checkpoint against each other; fill in `config.model` from the shards.
+
+    Raises ValueError or OSError on every rank, before anything is written or built.
+    """
     shards = [ShardDirectory(phase.shards_dir) for phase in config.phases]
     manifests = ranks.broadcast(lambda: [directory.read_manifest() for directory in shards])
     plan = ranks.together(lambda: make_plan(config, manifests, ranks.world_size))
     ranks.together(lambda: check_own_shards(shards, manifests, ranks))
     config.model = plan.model
-
-    run_dir = Path(config.run_dir)
     described = to_dict(config) | {"manifests": [manifest.fingerprint() for manifest in manifests]}
-    checkpoint = find_checkpoint(run_dir / "checkpoints", ranks)
+    checkpoint = find_checkpoint(Path(config.run_dir) / "checkpoints", ranks)
     if checkpoint is not None:
-        saved = checkpoint.run
-        ranks.together(lambda: require_resumable(saved, described, allow=config.resume.allow, where=str(run_dir)))
-    ranks.broadcast(lambda: prepare_run_directory(run_dir, config=to_dict(config), shards=shards, manifests=manifests))
-
-    state = RunState() if checkpoint is None else checkpoint.state
-    total = total_steps(config.phases)
-    last_step = total if config.stop_after is None else min(total, config.stop_after)
-    if state.step >= last_step:
-        if ranks.is_first:
-            print(f"already done: {run_dir} stands at step {state.step:,} of {total:,}", file=sys.stderr)
-        return
-    engine = start_engine(config, plan, ranks, checkpoint)
-    with ranks.together(
-        lambda: open_recorder(config, ranks.rank, start_step=state.step, total_steps=total)
-    ) as recorder:
-        for note in (describe_start(engine, ranks, checkpoint), *plan.notes):
-            recorder.note(note)
-        steps = run_steps(
-            engine,
-            phase_data(config, plan, shards, manifests, ranks),
-            ranks,
-            state=state,
-            last_step=last_step,
-            seed=config.seed,
-            stop=stop,
-        )
-        final = train(
-            steps,
-            state=state,
-            last_step=last_step,
-            total_steps=total,
-            every=Intervals(
-                log=config.tracking.log_every, evaluate=config.evaluation.every, save=config.checkpoint.save_every
-            ),
-            do=actions(config, engine, ranks, recorder, shards, manifests, described),
-        )
-        recorder.note(describe_end(final, total, run_dir, stop))
+        saved, allow = checkpoint.run, config.resume.allow
+        ranks.together(lambda: require_resumable(saved, described, allow=allow, where=config.run_dir))
+    return Checked(plan=plan, shards=shards, manifests=manifests, checkpoint=checkpoint, described=described)
 
 
 def check_own_shards(shards: list[ShardDirectory], manifests: list[Manifest], ranks: Ranks) -> None:
@@ -114,12 +126,13 @@ def check_own_shards(shards: list[ShardDirectory], manifests: list[Manifest], ra
         directory.check_sizes(listed[ranks.rank :: ranks.world_size])
 
 
-def start_engine(config: PretrainConfig, plan: Plan, ranks: Ranks, checkpoint: Checkpoint | None) -> Engine:
+def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engine:
     """Return the model under DeepSpeed, with the checkpoint's weights and optimizer state if there is one."""
     if config.engine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.manual_seed(model_seed(config.seed))
+    plan, checkpoint = checked.plan, checked.checkpoint
     model = ranks.together(lambda: BertForPretraining(plan.model, config.kernels, with_pairs=plan.with_pairs))
     engine = build_engine(model.to(ranks.device), config.engine, config.optimizer)
     if checkpoint is not None:
@@ -128,40 +141,30 @@ def start_engine(config: PretrainConfig, plan: Plan, ranks: Ranks, checkpoint: C
     return engine
 
 
-def phase_data(
-    config: PretrainConfig, plan: Plan, shards: list[ShardDirectory], manifests: list[Manifest], ranks: Ranks
-) -> list[PhaseData]:
+def phase_data(config: PretrainConfig, checked: Checked, ranks: Ranks) -> list[PhaseData]:
     """Return every phase with its order and a reader for this rank's streams."""
-    return [
-        PhaseData(
-            config=phase,
-            order=order,
-            reader=BlockReader(
-                directory,
-                manifest.splits[TRAIN],
-                len(streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams)),
-            ),
-        )
-        for phase, order, directory, manifest in zip(config.phases, plan.orders, shards, manifests, strict=True)
-    ]
+    phases = []
+    for phase, order, directory, manifest in zip(
+        config.phases, checked.plan.orders, checked.shards, checked.manifests, strict=True
+    ):
+        own_streams = streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams)
+        reader = BlockReader(directory, manifest.splits[TRAIN], len(own_streams))
+        phases.append(PhaseData(config=phase, order=order, reader=reader))
+    return phases
 
 
-def actions(
-    config: PretrainConfig,
-    engine: Engine,
-    ranks: Ranks,
-    recorder: Recorder,
-    shards: list[ShardDirectory],
-    manifests: list[Manifest],
-    described: dict[str, Any],
-) -> Actions:
+def intervals(config: PretrainConfig) -> Intervals:
+    """Return how often things are done, in steps."""
+    return Intervals(log=config.tracking.log_every, evaluate=config.evaluation.every, save=config.checkpoint.save_every)
+
+
+def actions(config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ranks, recorder: Recorder) -> Actions:
     """Return what the loop does after a step."""
-    directory = Path(config.run_dir) / "checkpoints"
     vocab_size = config.model.vocab_size
     assert vocab_size is not None
     held_out = [
-        BlockReader(folder, manifest.splits.get(HELD_OUT, []), num_streams=1)
-        for folder, manifest in zip(shards, manifests, strict=True)
+        BlockReader(directory, manifest.splits.get(HELD_OUT, []), num_streams=1)
+        for directory, manifest in zip(checked.shards, checked.manifests, strict=True)
     ]
 
     def evaluate_phase(state: RunState) -> Record:
@@ -169,7 +172,7 @@ def actions(
         return evaluate(
             engine.module,
             held_out[phase],
-            manifests[phase].splits[HELD_OUT],
+            checked.manifests[phase].splits[HELD_OUT],
             ranks,
             max_sequences=config.evaluation.max_sequences,
             micro_batch_size=config.phases[phase].data.micro_batch_size,
@@ -177,7 +180,8 @@ def actions(
         )
 
     def save(state: RunState) -> None:
-        save_checkpoint(directory, engine, state, ranks, keep_last=config.checkpoint.keep_last, run=described)
+        directory = Path(config.run_dir) / "checkpoints"
+        save_checkpoint(directory, engine, state, ranks, keep_last=config.checkpoint.keep_last, run=checked.described)
 
     return Actions(
         speed=lambda sums: step_metrics(

@@ -253,6 +253,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, "zero or a positive integer")
+        stop = self.stop_after
+        require(stop is None or stop >= 1, "stop_after", stop, "null or at least 1 step")
         require(bool(self.phases), "phases", self.phases, "at least one phase")
         streams = {phase.data.num_streams for phase in self.phases}
         require(len(streams) == 1, "phases.*.data.num_streams", sorted(streams), "the same in every phase")

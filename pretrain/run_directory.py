@@ -6,9 +6,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data_prep.atomic_file import write_atomically
 from data_prep.manifest import Manifest
 from pretrain.data.reader import ShardDirectory
-from pretrain.track.run_files import ensure_run_id, replace_file
+from pretrain.track.run_files import ensure_run_id
 
 CONFIG_FILE = "config.yaml"
 DATA_FILE = "data.json"
@@ -16,13 +17,13 @@ TOKENIZER_DIR = "tokenizer"
 
 
 def prepare_run_directory(
-    run_dir: Path, *, config: dict[str, Any], shards: list[ShardDirectory], manifests: list[Manifest]
+    run_dir: Path, config: dict[str, Any], shards: list[ShardDirectory], manifests: list[Manifest]
 ) -> None:
     """Write what describes the run, each file atomically. Raises OSError naming the directory when it cannot."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         ensure_run_id(run_dir)
-        replace_file(run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(config)).encode())
+        write_atomically(run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(config)).encode())
         data = [
             {
                 "shards_dir": directory.url,
@@ -33,7 +34,7 @@ def prepare_run_directory(
             }
             for directory, manifest in zip(shards, manifests, strict=True)
         ]
-        replace_file(run_dir / DATA_FILE, json.dumps(data, indent=1, ensure_ascii=False).encode())
+        write_atomically(run_dir / DATA_FILE, json.dumps(data, indent=1, ensure_ascii=False).encode())
         shards[0].copy_tokenizer(manifests[0].tokenizer, run_dir / TOKENIZER_DIR)
     except OSError as error:
         raise OSError(

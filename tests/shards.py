@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, TokenizerInfo, write_manifest
+from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, TokenizerInfo, read_manifest, write_manifest
 from data_prep.shard_format import (
     END_OF_ARCHIVE,
     Block,
@@ -17,6 +17,8 @@ from data_prep.shard_format import (
     encode_index,
     index_name,
 )
+from pretrain.data.order import PhaseOrder
+from pretrain.data.reader import BlockReader, ShardDirectory
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 
@@ -109,6 +111,21 @@ def write_shards(
         ),
     )
     return directory
+
+
+def order_and_reader(
+    shards: Path, *, num_streams: int = 6, global_batch_size: int = 12
+) -> tuple[PhaseOrder, BlockReader]:
+    """Return the order of a directory's train split, and a reader for all its streams."""
+    splits = read_manifest(shards).splits
+    order = PhaseOrder(
+        seed=3,
+        phase=0,
+        shard_sequences=tuple(shard.sequences for shard in splits[TRAIN]),
+        num_streams=num_streams,
+        global_batch_size=global_batch_size,
+    )
+    return order, BlockReader(ShardDirectory(str(shards)), splits[TRAIN], num_streams=num_streams)
 
 
 def write_tokenizer(directory: Path, vocab_size: int) -> TokenizerInfo:

@@ -7,7 +7,6 @@ they have seen, and the file's size and sha256. Any other layout finds what it n
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data_prep.atomic_file import sync, write_atomically
 from pretrain.optim.fragments import Fragment, Layout
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -81,7 +81,7 @@ def write_fragments(
         ) from error
     sync(path)
     file = StoredFile(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), fragments=stored)
-    write_synced(path.with_suffix(".json"), json.dumps(asdict(file)))
+    write_atomically(path.with_suffix(".json"), json.dumps(asdict(file)).encode())
     return file
 
 
@@ -122,20 +122,3 @@ def hash_file(path: Path) -> str:
     """Return the sha256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a directory to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_synced(path: Path, text: str) -> None:
-    """Write a small text file under a temporary name, sync it and rename it: it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    sync(temporary)
-    temporary.replace(path)

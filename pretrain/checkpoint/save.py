@@ -10,13 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_prep.atomic_file import sync, write_atomically
 from pretrain.checkpoint.fragments_file import (
     StoredFile,
     fragments_to_write,
     parse_stored_file,
-    sync,
     write_fragments,
-    write_synced,
 )
 from pretrain.distributed import Ranks
 from pretrain.engine import Engine
@@ -77,13 +76,12 @@ def _complete(
         "files": [asdict(file) for file in files],
         "run": run,
     }
-    write_synced(hidden / COMPLETE_NAME, json.dumps(content, indent=1))
-    sync(hidden)
+    write_atomically(hidden / COMPLETE_NAME, json.dumps(content, indent=1).encode())
     # A tag of the same step is left over from a run that was rolled back to an older one: the new one replaces it.
     shutil.rmtree(target, ignore_errors=True)
     hidden.rename(target)
     sync(target.parent)
-    write_synced(target.parent / "latest", target.name + "\n")
+    write_atomically(target.parent / "latest", f"{target.name}\n".encode())
     for tag in list_tags(target.parent)[:-keep_last]:
         if tag != target.name:
             shutil.rmtree(target.parent / tag)

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from data_prep.atomic_file import write_atomically
 from pretrain.track.metrics import Record
-from pretrain.track.run_files import replace_file
 
 METRICS_FILE = "metrics.jsonl"
 DISCARDED_FILE = "metrics.discarded.jsonl"
@@ -117,10 +117,10 @@ class MetricsLog:
             # They are safe in the other file before they leave this one; a kill in between repeats none of them.
             before = self._discarded.read_bytes() if self._discarded.exists() else b""
             if not before.endswith(discard):
-                replace_file(self._discarded, before + discard)
+                write_atomically(self._discarded, before + discard)
         if keep != data:
             self._file.close()
-            replace_file(self.path, keep)
+            write_atomically(self.path, keep)
             self._file = self.path.open("ab")
         self.last_step = _step_of(keep.rstrip().rpartition(b"\n")[2]) or 0
         return discard.count(b"\n")

@@ -1,21 +1,12 @@
-"""Small files of a run directory that must survive a kill: atomic writes, and the run's id in `run.json`."""
+"""The run's id in `run.json`: trackers know a training by it for all its life."""
 
 import json
-import os
 import secrets
 from pathlib import Path
 
+from data_prep.atomic_file import write_atomically
+
 RUN_FILE = "run.json"
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Make `path` hold `data`, all or nothing: temporary name in the same folder, synced, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def ensure_run_id(run_dir: Path) -> str:
@@ -26,7 +17,7 @@ def ensure_run_id(run_dir: Path) -> str:
     path = run_dir / RUN_FILE
     if not path.exists():
         run_dir.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps({"run_id": secrets.token_hex(8)}).encode() + b"\n")
+        write_atomically(path, json.dumps({"run_id": secrets.token_hex(8)}).encode() + b"\n")
     try:
         run_id = json.loads(path.read_bytes())["run_id"]
     except (ValueError, KeyError, TypeError) as error:

@@ -6,16 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_prep.manifest import TRAIN, read_manifest
 from pretrain.data.feed import feed_steps, prepare_step
-from pretrain.data.order import PhaseOrder
-from pretrain.data.reader import BlockReader, ShardDirectory
 from pretrain.distributed import Ranks
 from pretrain.objective import loss_sums, normalised_loss
 from pretrain.optim.lamb import Lamb
 from pretrain.step import accumulate_gradients
 from tests.distributed.runs import STAGES, engine_overrides, full_weights, tiny_config, tiny_engine
-from tests.shards import write_shards
+from tests.shards import order_and_reader, write_shards
 
 STEPS, LEARNING_RATE, CLIP = 20, 0.01, 1.0
 NO_DROPOUT = ["model.hidden_dropout_prob=0.0", "model.attention_probs_dropout_prob=0.0"]
@@ -36,17 +33,9 @@ def lamb_oracle(weight, gradient, moments, step, decay, lr=LEARNING_RATE, beta1=
     return weight - lr * ratio * update
 
 
-def step_batches(ranks: Ranks, shards: Path, micro_batch_size: int):
-    manifest = read_manifest(shards)
-    order = PhaseOrder(
-        seed=3,
-        phase=0,
-        shard_sequences=tuple(shard.sequences for shard in manifest.splits[TRAIN]),
-        num_streams=6,
-        global_batch_size=12,
-    )
-    reader = BlockReader(ShardDirectory(str(shards)), manifest.splits[TRAIN], num_streams=6)
-    return order, feed_steps(order, reader, ranks, micro_batch_size=micro_batch_size, steps=range(STEPS))
+def step_feed(ranks: Ranks, shards: Path, micro_batch_size: int):
+    order, reader = order_and_reader(shards)
+    return feed_steps(order, reader, ranks, micro_batch_size=micro_batch_size, steps=range(STEPS))
 
 
 def train_and_follow(ranks: Ranks, shards: Path, overrides: list[str], optimizer: str):
@@ -55,7 +44,7 @@ def train_and_follow(ranks: Ranks, shards: Path, overrides: list[str], optimizer
     engine = tiny_engine(config, ranks)
     oracle = {name: weight.double() for name, weight in full_weights(engine, ranks).items()}
     moments = {name: [torch.zeros_like(weight), torch.zeros_like(weight)] for name, weight in oracle.items()}
-    _, feed = step_batches(ranks, shards, micro_batch_size=1)
+    feed = step_feed(ranks, shards, micro_batch_size=1)
     seen: dict[str, torch.Tensor] = {}
     inner_step = engine.optimizer.step
 
@@ -101,7 +90,7 @@ def lamb_on_slices_is_something_else(ranks: Ranks, shards: Path, overrides: list
     engine = tiny_engine(config, ranks)
     assert isinstance(engine.optimizer, Lamb)
     engine.optimizer.bind(engine.layout.fragments, num_parameters=len(engine.layout.shapes), sharded=False)
-    _, feed = step_batches(ranks, shards, micro_batch_size=1)
+    feed = step_feed(ranks, shards, micro_batch_size=1)
     for step, batches in enumerate(feed):
         accumulate_gradients(engine, batches, ranks.device, seed=3, phase=0, step=step)
         engine.step(LEARNING_RATE)
@@ -112,7 +101,7 @@ def train_exactly(ranks: Ranks, shards: Path, overrides: list[str]):
     config = tiny_config(shards, shards, *NO_DROPOUT, *overrides)
     engine = tiny_engine(config, ranks)
     micro_batch_size = config.phases[0].data.micro_batch_size
-    _, feed = step_batches(ranks, shards, micro_batch_size=micro_batch_size)
+    feed = step_feed(ranks, shards, micro_batch_size=micro_batch_size)
     losses, norms = [], []
     for step, batches in enumerate(feed):
         sums = ranks.sum(accumulate_gradients(engine, batches, ranks.device, seed=3, phase=0, step=step))
@@ -148,10 +137,10 @@ def gradient_of_one_plain_backward(ranks: Ranks, shards: Path):
     """Engine's gradient norm and that of a plain torch backward over the whole global batch in one process."""
     config = tiny_config(shards, shards, *NO_DROPOUT, *engine_overrides(0, "fp32"))
     engine = tiny_engine(config, ranks)
-    order, feed = step_batches(ranks, shards, micro_batch_size=2)
+    feed = step_feed(ranks, shards, micro_batch_size=2)
     batches = next(iter(feed))
     feed.close()
-    reader = BlockReader(ShardDirectory(str(shards)), read_manifest(shards).splits[TRAIN], num_streams=6)
+    order, reader = order_and_reader(shards)
     alone = replace(ranks, rank=0, world_size=1)
     everything, counts = prepare_step(order, reader, alone, step=0, micro_batch_size=2)
     model = engine.module

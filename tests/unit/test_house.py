@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("conf", "data_prep", "pretrain")
-CONTRACT = {"data_prep.shard_format", "data_prep.manifest", "data_prep.masking", "data_prep.seeds"}
+CONTRACT = {
+    "data_prep.atomic_file",
+    "data_prep.manifest",
+    "data_prep.masking",
+    "data_prep.seeds",
+    "data_prep.shard_format",
+}
 MAX_LINES, MAX_MEDIAN_LINES = 300, 120
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.track.run_files import ensure_run_id, replace_file
+from pretrain.track.run_files import ensure_run_id
 
 
 def test_the_run_id_is_made_once_and_read_ever_after(tmp_path: Path) -> None:
@@ -19,10 +19,3 @@ def test_a_run_file_without_an_id_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"run\.json.*run_id"):
         ensure_run_id(tmp_path)
-
-
-def test_replacing_a_file_leaves_nothing_else(tmp_path: Path) -> None:
-    for data in (b"one", b"two"):
-        replace_file(tmp_path / "file", data)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_bytes() == b"two"

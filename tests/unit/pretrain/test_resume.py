@@ -1,0 +1,62 @@
+"""What may change between a checkpoint and the command that resumes it, and what the user is told otherwise."""
+
+import pytest
+
+from conf.compose import compose, to_dict
+from pretrain.config import PretrainConfig
+from pretrain.resume import require_resumable
+
+
+def described(*overrides: str, manifests=("abc",)) -> dict:
+    arguments = ["shards_dir=S", "run_dir=R", "lr_schedule.warmup_steps=10", *overrides]
+    return to_dict(compose("pretrain", PretrainConfig, arguments)) | {"manifests": list(manifests)}
+
+
+def check(current: dict, allow: list[str] | None = None) -> None:
+    require_resumable(described(), current, allow=allow or [], where="R")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "max_steps=7000",
+        "data.micro_batch_size=8",
+        "engine.zero_stage=2",
+        "engine.precision=fp32",
+        "tracking=none",
+        "checkpoint.save_every=5",
+        "evaluation.every=5",
+        "shards_dir=elsewhere",
+        "run_dir=moved",
+        "stop_after=5",
+        "resume.allow=[seed]",
+    ],
+)
+def test_what_decides_nothing_may_change(override):
+    check(described(override))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=3", "seed was 0, now 3"),
+        ("data.global_batch_size=512", r"phases\.0\.data\.global_batch_size was 256, now 512"),
+        ("data.num_streams=4", r"phases\.0\.data\.num_streams was 8, now 4"),
+        ("model=large", r"model\.hidden_size was 768, now 1024"),
+    ],
+)
+def test_what_decides_the_data_or_the_shapes_cannot_change_even_if_allowed(override, said):
+    with pytest.raises(ValueError, match=f"R is a run of another kind: .*{said}"):
+        check(described(override), allow=["seed", "phases.0.data.global_batch_size"])
+
+
+def test_other_shards_are_refused():
+    with pytest.raises(ValueError, match=r"manifests\.0 was 'abc', now 'xyz'"):
+        check(described(manifests=["xyz"]))
+
+
+def test_a_changed_recipe_is_named_with_the_way_to_permit_it():
+    changed = described("optimizer.weight_decay=0.1", "engine.gradient_clipping=2.0")
+    with pytest.raises(ValueError, match=r"resume\.allow=\[engine\.gradient_clipping,optimizer\.weight_decay\]"):
+        check(changed)
+    check(changed, allow=["engine.gradient_clipping", "optimizer.weight_decay"])
