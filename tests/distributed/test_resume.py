@@ -58,3 +58,20 @@ def test_another_world_size_reads_the_same_sequences_and_gets_the_same_losses(wo
     assert [[line[key] for key in keys] for line in whole] == [[line[key] for key in keys] for line in cut]
     losses = EXACT.index("loss")
     assert [line[losses] for line in cut] == pytest.approx([line[losses] for line in whole], rel=1e-5)
+
+
+def test_two_phases_are_one_run_that_can_be_cut_on_either_side_of_the_switch(worker_group, shards, tmp_path):
+    longer = write_shards(tmp_path / "longer", max_length=32, seed=1)
+    phase = "{{name: {}, shards_dir: {}, max_steps: {}, learning_rate: 0.01, data: {}, lr_schedule: ${{lr_schedule}}}}"
+    first = phase.format("short", shards, 7, "${data}")
+    second = phase.format("long", longer, 6, "{global_batch_size: 6, micro_batch_size: 1, num_streams: 6}")
+    two_phases = [f"phases=[{first},{second}]", *engine_overrides(1, "bf16")]
+    group = worker_group(2)
+    group.run(train_run, shards, tmp_path / "whole", *two_phases)
+    for stop in (6, 7, 8, 13):
+        group.run(train_run, shards, tmp_path / "cut", *two_phases, f"stop_after={stop}")
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+    phases = [record["phase"] for record in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
+    assert phases == [0] * 7 + [1] * 6
+    sequences = EXACT.index("sequences_seen")
+    assert [line[sequences] for line in lines(tmp_path / "whole")][6:9] == [84, 90, 96]
