@@ -25,12 +25,13 @@ from pretrain.model.bert import BertForPretraining
 from pretrain.phases import RunState, locate, total_steps
 from pretrain.preflight import Plan, make_plan
 from pretrain.resume import require_resumable
-from pretrain.run_directory import prepare_run_directory
+from pretrain.run_directory import prepare_run_directory, require_shared
 from pretrain.seeds import model_seed
 from pretrain.step import PhaseData, run_steps
 from pretrain.stop import StopRequest
 from pretrain.track.metrics import Record, step_metrics
 from pretrain.track.recorder import Recorder, open_recorder
+from pretrain.track.run_files import ensure_run_id
 
 EXIT_USER_ERROR = 2
 
@@ -83,11 +84,11 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> None:
             print(f"already done: {run_dir} stands at step {state.step:,} of {total:,}", file=sys.stderr)
         return
     ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
+    run_id = ranks.broadcast(lambda: ensure_run_id(run_dir))
+    ranks.together(lambda: require_shared(run_dir, run_id))
     engine = start_engine(config, checked, ranks)
     phases = phase_data(config, checked, ranks)
-    with ranks.together(
-        lambda: open_recorder(config, ranks.rank, start_step=state.step, total_steps=total)
-    ) as recorder:
+    with ranks.together(lambda: start_recorder(config, ranks, start_step=state.step, total_steps=total)) as recorder:
         for note in (describe_start(engine, ranks, checked.checkpoint), *checked.plan.notes):
             recorder.note(note)
         final = train(
@@ -106,16 +107,30 @@ def check(config: PretrainConfig, ranks: Ranks) -> Checked:
 
     Raises ValueError or OSError on every rank, before anything is written or built.
     """
-    shards = [ShardDirectory(phase.shards_dir) for phase in config.phases]
+    shards = ranks.together(lambda: [ShardDirectory(phase.shards_dir) for phase in config.phases])
     manifests = ranks.broadcast(lambda: [directory.read_manifest() for directory in shards])
-    plan = ranks.together(lambda: make_plan(config, manifests, ranks.world_size))
+    for directory, manifest in zip(shards, manifests, strict=True):
+        directory.use(manifest)
+    plan = ranks.together(
+        lambda: make_plan(
+            manifests,
+            phases=config.phases,
+            model=config.model,
+            engine=config.engine,
+            evaluation=config.evaluation,
+            seed=config.seed,
+            world_size=ranks.world_size,
+        )
+    )
     ranks.together(lambda: check_own_shards(shards, manifests, ranks))
     config.model = plan.model
     described = to_dict(config) | {"manifests": [manifest.fingerprint() for manifest in manifests]}
     checkpoint = find_checkpoint(Path(config.run_dir) / "checkpoints", ranks)
     if checkpoint is not None:
-        saved, allow = checkpoint.run, config.resume.allow
-        ranks.together(lambda: require_resumable(saved, described, allow=allow, where=config.run_dir))
+        saved, step = checkpoint.run, checkpoint.state.step
+        ranks.together(
+            lambda: require_resumable(saved, described, step=step, allow=config.resume.allow, where=config.run_dir)
+        )
     return Checked(plan=plan, shards=shards, manifests=manifests, checkpoint=checkpoint, described=described)
 
 
@@ -139,6 +154,18 @@ def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engi
         ranks.together(lambda: restore(engine, checkpoint))
         engine.refresh_weights()
     return engine
+
+
+def start_recorder(config: PretrainConfig, ranks: Ranks, *, start_step: int, total_steps: int) -> Recorder:
+    """Return what this rank reports to. Raises ValueError when a tracker cannot start."""
+    return open_recorder(
+        config.tracking,
+        rank=ranks.rank,
+        run_dir=Path(config.run_dir),
+        run_config=to_dict(config),
+        start_step=start_step,
+        total_steps=total_steps,
+    )
 
 
 def phase_data(config: PretrainConfig, checked: Checked, ranks: Ranks) -> list[PhaseData]:
@@ -189,7 +216,8 @@ def actions(config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ran
         ),
         evaluate=evaluate_phase,
         save=save,
-        record=recorder.record,
+        # Together: a full disk under rank 0 must not leave the others waiting.
+        record=lambda record: ranks.together(lambda: recorder.record(record)),
         progress=recorder.progress,
     )
 

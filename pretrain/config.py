@@ -3,6 +3,7 @@
 Enum members are lower case: OmegaConf looks a choice up by its name, and so one spelling serves YAML and code.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -58,6 +59,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         heads, hidden = self.num_attention_heads, self.hidden_size
+        for name in (
+            "hidden_size",
+            "num_attention_heads",
+            "max_position_embeddings",
+            "initializer_range",
+            "layer_norm_eps",
+        ):
+            require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "above 0")
         nearest = max(heads, round(hidden / max(heads, 1)) * heads)
         require(
             heads >= 1 and hidden % heads == 0,
@@ -130,7 +139,8 @@ class PhaseConfig:
 
     def __post_init__(self) -> None:
         require(self.max_steps >= 1, "max_steps", self.max_steps, "at least 1")
-        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "above 0")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "optimizer.learning_rate", rate, "above 0 and finite")
         warmup = self.lr_schedule.warmup_steps
         require(
             warmup <= self.max_steps,
@@ -218,6 +228,8 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         require(self.log_every >= 1, "tracking.log_every", self.log_every, "at least 1")
+        peak = self.peak_tflops
+        require(peak is None or peak > 0, "tracking.peak_tflops", peak, "null or above 0")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -252,6 +264,7 @@ class PretrainConfig:
     resume: ResumeConfig
 
     def __post_init__(self) -> None:
+        require("://" not in self.run_dir, "run_dir", self.run_dir, "a folder on a file system, not a URL")
         require(self.seed >= 0, "seed", self.seed, "zero or a positive integer")
         stop = self.stop_after
         require(stop is None or stop >= 1, "stop_after", stop, "null or at least 1 step")

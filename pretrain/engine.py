@@ -31,8 +31,6 @@ SUPPORTED = {
     (2, Precision.bf16),
 }
 
-PRECISION_DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
-
 
 def require_supported(config: EngineConfig) -> None:
     """Raise ValueError for a pair of ZeRO stage and precision that this release does not run."""

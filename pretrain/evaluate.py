@@ -13,7 +13,7 @@ from pretrain.data.batch import to_micro_batch
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
 from pretrain.objective import loss_sums
-from pretrain.track.metrics import HELD_OUT, LossSums, Record, held_out_metrics
+from pretrain.track.metrics import HELD_OUT_PREFIX, LossSums, Record, held_out_metrics
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
         pairs=pairs,
     )
     unigram_entropy = entropy(ranks.sum(label_counts).numpy())
-    return held_out_metrics(losses) | {f"{HELD_OUT}unigram_entropy": unigram_entropy}
+    return held_out_metrics(losses) | {f"{HELD_OUT_PREFIX}unigram_entropy": unigram_entropy}
 
 
 @torch.no_grad()

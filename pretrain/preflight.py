@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from conf.checks import require
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest
-from pretrain.config import ModelConfig, PretrainConfig
+from pretrain.config import EngineConfig, EvaluationConfig, ModelConfig, PhaseConfig
 from pretrain.data.order import PhaseOrder, filler_share
 from pretrain.engine import require_supported
 
@@ -20,12 +20,24 @@ class Plan:
     notes: list[str]
 
 
-def make_plan(config: PretrainConfig, manifests: Sequence[Manifest], world_size: int) -> Plan:
-    """Return the plan of a run. Raises ValueError naming the field, its value and the nearest that would do."""
-    require_supported(config.engine)
-    _require_same_tokenizer(config, manifests)
-    model = _model_for(config.model, manifests)
-    streams = config.phases[0].data.num_streams
+def make_plan(
+    manifests: Sequence[Manifest],
+    *,
+    phases: Sequence[PhaseConfig],
+    model: ModelConfig,
+    engine: EngineConfig,
+    evaluation: EvaluationConfig,
+    seed: int,
+    world_size: int,
+) -> Plan:
+    """Return the plan of a run over `phases`, whose shards have `manifests`.
+
+    Raises ValueError naming the field, its value and the nearest that would do.
+    """
+    require_supported(engine)
+    _require_same_tokenizer(phases, manifests)
+    model = _model_for(model, manifests)
+    streams = phases[0].data.num_streams
     require(
         world_size <= streams,
         "data.num_streams",
@@ -33,26 +45,24 @@ def make_plan(config: PretrainConfig, manifests: Sequence[Manifest], world_size:
         f"there are {world_size} ranks and every rank needs a stream; start at most {streams} processes, "
         "or start a new run with more streams",
     )
-    if config.evaluation.every:
-        for phase, manifest in zip(config.phases, manifests, strict=True):
-            require(
-                bool(manifest.splits.get(HELD_OUT)),
-                "evaluation.every",
-                config.evaluation.every,
-                f"{phase.shards_dir} has no held-out shards; set it to 0, or prepare with held_out_fraction above 0",
-            )
-    orders = [
-        PhaseOrder(
-            seed=config.seed,
+    orders = []
+    for index, (phase, manifest) in enumerate(zip(phases, manifests, strict=True)):
+        require(
+            not evaluation.every or bool(manifest.splits.get(HELD_OUT)),
+            "evaluation.every",
+            evaluation.every,
+            f"{phase.shards_dir} has no held-out shards; set it to 0, or prepare with held_out_fraction above 0",
+        )
+        order = PhaseOrder(
+            seed=seed,
             phase=index,
             shard_sequences=tuple(shard.sequences for shard in manifest.splits.get(TRAIN, [])),
             num_streams=phase.data.num_streams,
             global_batch_size=phase.data.global_batch_size,
         )
-        for index, (phase, manifest) in enumerate(zip(config.phases, manifests, strict=True))
-    ]
+        orders.append(order)
     with_pairs = any(manifest.config["pairs"]["kind"] != "none" for manifest in manifests)
-    return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(config, orders, world_size))
+    return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(phases, orders, world_size))
 
 
 def _model_for(model: ModelConfig, manifests: Sequence[Manifest]) -> ModelConfig:
@@ -74,26 +84,26 @@ def _model_for(model: ModelConfig, manifests: Sequence[Manifest]) -> ModelConfig
     return replace(model, vocab_size=vocab_size)
 
 
-def _require_same_tokenizer(config: PretrainConfig, manifests: Sequence[Manifest]) -> None:
-    for phase, manifest in zip(config.phases, manifests, strict=True):
+def _require_same_tokenizer(phases: Sequence[PhaseConfig], manifests: Sequence[Manifest]) -> None:
+    for phase, manifest in zip(phases, manifests, strict=True):
         require(
             manifest.tokenizer.sha256 == manifests[0].tokenizer.sha256,
             f"phases ({phase.name}) shards_dir",
             phase.shards_dir,
-            f"its tokenizer is not that of {config.phases[0].shards_dir}; prepare both with the same tokenizer",
+            f"its tokenizer is not that of {phases[0].shards_dir}; prepare both with the same tokenizer",
         )
 
 
-def _notes(config: PretrainConfig, orders: Sequence[PhaseOrder], world_size: int) -> list[str]:
+def _notes(phases: Sequence[PhaseConfig], orders: Sequence[PhaseOrder], world_size: int) -> list[str]:
     notes = []
-    streams = config.phases[0].data.num_streams
+    streams = phases[0].data.num_streams
     waste = filler_share(world_size=world_size, num_streams=streams)
     if waste:
         notes.append(
             f"{world_size} ranks do not divide {streams} streams: {waste:.0%} of the micro-steps only wait; "
             f"{max(n for n in range(1, world_size + 1) if streams % n == 0)} ranks would waste nothing"
         )
-    for phase, order in zip(config.phases, orders, strict=True):
+    for phase, order in zip(phases, orders, strict=True):
         notes.append(
             f"{phase.name}: {phase.max_steps:,} steps of {phase.data.global_batch_size:,} sequences = "
             f"{order.epoch_of(phase.max_steps):.2f} epochs of {order.num_sequences:,}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from itertools import accumulate
 from typing import Any
 
 from conf.compose import flatten
@@ -30,33 +31,57 @@ FREE = (
 # The position in the data is derived from these, and the weights have the shapes of the model.
 FIXED = (
     "seed",
-    "model.*",
+    "model.vocab_size",
+    "model.hidden_size",
+    "model.num_*",
+    "model.intermediate_size",
+    "model.max_position_embeddings",
+    "model.type_vocab_size",
     "phases.*.data.num_streams",
     "phases.*.data.global_batch_size",
     "manifests.*",
 )
 
 
-def require_resumable(saved: dict[str, Any], current: dict[str, Any], *, allow: Sequence[str], where: str) -> None:
-    """Raise ValueError unless a run saved as `saved` may go on as `current` (both: config plus `manifests`).
+def require_resumable(
+    saved: dict[str, Any], current: dict[str, Any], *, step: int, allow: Sequence[str], where: str
+) -> None:
+    """Raise ValueError unless a run saved as `saved` after `step` steps may go on as `current`.
 
-    Names every key that differs and says whether `resume.allow` can permit it.
+    Both hold the config and `manifests`. Names every key that differs and says whether `resume.allow` (keys or
+    patterns such as `phases.1.*`) can permit it. A phase may be appended so, never changed once it is over.
     """
     before, now = flatten(saved), flatten(current)
     missing = object()
     changed = [key for key in sorted(before | now) if before.get(key, missing) != now.get(key, missing)]
-    relevant = [key for key in changed if not _matches(key, FREE) and key not in allow]
-    fixed = [key for key in changed if _matches(key, FIXED)]
-    if fixed:
+    over = _steps_of_left_phases(saved, step)
+    fixed = [key for key in changed if key in over or (_matches(key, FIXED) and key in before and key in now)]
+    lost = [key for key in changed if key.startswith("phases.") and key not in now]
+    if fixed or lost:
         raise ValueError(
-            f"{where} is a run of another kind: {_differences(fixed, before, now)}. "
+            f"{where} is a run of another kind: {_differences(fixed or lost, before, now)}. "
             "These cannot change within a run; name another run_dir, or go back to the old values"
         )
+    _require_steps_ahead(current, step, where)
+    relevant = [key for key in changed if not _matches(key, FREE) and not _matches(key, allow)]
     if relevant:
         raise ValueError(
             f"{where} was trained with another config: {_differences(relevant, before, now)}. "
             f"Go back to the old values, or permit the change with resume.allow=[{','.join(relevant)}]"
         )
+
+
+def _steps_of_left_phases(saved: dict[str, Any], step: int) -> set[str]:
+    """Return the `max_steps` keys of the phases that a later one has followed: the position is counted from them."""
+    ends = accumulate(phase["max_steps"] for phase in saved["phases"][:-1])
+    return {f"phases.{index}.max_steps" for index, end in enumerate(ends) if end <= step}
+
+
+def _require_steps_ahead(current: dict[str, Any], step: int, where: str) -> None:
+    """Raise ValueError when the phases now end before what is done already."""
+    total = sum(phase["max_steps"] for phase in current["phases"])
+    if total < step:
+        raise ValueError(f"max_steps={total} is not valid: {where} has done {step} steps already")
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """One optimizer step: forward and backward over its micro-batches, the update, and what all ranks agree on after it."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ def _run_step(
     # One reduction carries the losses, the wish to stop and the time lost to data: ranks cannot disagree.
     reduced = ranks.sum(torch.tensor([*losses.tolist(), float(stop.requested), waited], dtype=torch.float64))
     mlm_loss, mlm_correct, nsp_loss, nsp_correct, stops, waited_everywhere = reduced.tolist()
+    if not math.isfinite(mlm_loss + nsp_loss + grad_norm):
+        ranks.together(lambda: _refuse_to_go_on(state.step + 1, mlm_loss + nsp_loss, grad_norm))
     sums = StepSums(
         mlm_loss_sum=mlm_loss,
         mlm_correct=int(mlm_correct),
@@ -122,6 +125,14 @@ def _run_step(
         "sequence_hash": counts.sequence_hash,
     }
     return StepResult(state=state, sums=sums, values=values, stop_requested=stops > 0)
+
+
+def _refuse_to_go_on(step: int, loss_sum: float, grad_norm: float) -> None:
+    """Raise ValueError: DeepSpeed skips such a step without a word, or the weights are not numbers any more."""
+    raise ValueError(
+        f"step {step}: the summed loss is {loss_sum:g} and the gradient norm {grad_norm:g}, the training has diverged; "
+        "no checkpoint was touched. Lower optimizer.learning_rate or lengthen lr_schedule.warmup_steps"
+    )
 
 
 def accumulate_gradients(

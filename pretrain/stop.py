@@ -3,11 +3,14 @@
 import signal
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopRequest:
-    """Remembers the first of SIGTERM and SIGUSR1 that this process gets. One of them on one rank stops all ranks."""
+    """Remembers the first of SIGTERM, SIGUSR1 and SIGINT that this process gets; one on one rank stops all ranks.
+
+    A second Ctrl-C ends the process at once.
+    """
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -21,3 +24,5 @@ class StopRequest:
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)

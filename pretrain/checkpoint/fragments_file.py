@@ -2,7 +2,8 @@
 
 `rank-00003.safetensors` has, per fragment, three flat fp32 tensors named `PARAMETER/fp32`, `PARAMETER/exp_avg` and
 `PARAMETER/exp_avg_sq`. Beside it, `rank-00003.json` says which stretch of which parameter they are, how many updates
-they have seen, and the file's size and sha256. Any other layout finds what it needs by these tables alone.
+they have seen (none: no moments are stored), and the file's size and sha256. Any other layout finds what it needs by
+these tables alone.
 """
 
 import hashlib
@@ -67,10 +68,10 @@ def write_fragments(
     stored = []
     for fragment in fragments:
         state = optimizer.state[fragment.flat]
-        sources = {"fp32": fragment.flat, **{kind: state[kind] for kind in MOMENTS if state}}
+        updates = int(state["step"]) if state else 0
+        sources = {"fp32": fragment.flat, **{kind: state[kind] for kind in MOMENTS if updates}}
         for kind, tensor in sources.items():
             tensors[f"{fragment.name}/{kind}"] = fragment.cut(tensor.detach()).float().cpu().clone()
-        updates = int(state["step"]) if state else 0
         stored.append(StoredFragment(name=fragment.name, start=fragment.start, numel=fragment.numel, updates=updates))
     path = directory / f"rank-{rank:05d}.safetensors"
     try:
@@ -99,10 +100,6 @@ class FragmentReader:
     def updates(self, name: str) -> int:
         """Return how many updates the moments of a parameter have seen."""
         return self._places[name][0][0].updates
-
-    def numel(self, name: str) -> int:
-        """Return the elements stored of a parameter."""
-        return sum(fragment.numel for fragment, _ in self._places.get(name, []))
 
     def read_into(self, target: Tensor, *, name: str, kind: str, start: int) -> None:
         """Fill `target`, fp32 [numel], with elements from `start` on of a parameter. Raises ValueError on a gap."""

@@ -65,17 +65,21 @@ def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:
             checkpoint = ranks.broadcast(lambda tag=tag: read_checkpoint(directory / tag))  # type: ignore[misc]
             share = checkpoint.files[ranks.rank :: ranks.world_size]
             ranks.together(lambda share=share, tag=tag: _require_sound(directory / tag, share))  # type: ignore[misc]
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             if ranks.is_first:
                 print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
         else:
             return checkpoint
     if tags:
-        raise ValueError(
-            f"none of the {len(tags)} checkpoints in {directory} is sound (see above); restore one from a backup, "
-            "or name another run_dir to start afresh"
-        )
+        ranks.together(lambda: _refuse_all(directory, len(tags)))
     return None
+
+
+def _refuse_all(directory: Path, count: int) -> None:
+    raise ValueError(
+        f"none of the {count} checkpoints in {directory} is sound (see above); restore one from a backup, "
+        "or name another run_dir to start afresh"
+    )
 
 
 def _require_sound(directory: Path, files: list[StoredFile]) -> None:
@@ -109,7 +113,9 @@ def restore(engine: Engine, checkpoint: Checkpoint) -> None:
             if not state:
                 state["step"] = torch.tensor(float(reader.updates(fragment.name)))
                 state |= {kind: torch.zeros_like(fragment.flat) for kind in MOMENTS}
-            for kind, tensor in (("fp32", fragment.flat), *((kind, state[kind]) for kind in MOMENTS)):
+            # A parameter that no step has touched yet was stored without moments: they are the zeros made above.
+            moments = MOMENTS if reader.updates(fragment.name) else ()
+            for kind, tensor in (("fp32", fragment.flat), *((kind, state[kind]) for kind in moments)):
                 reader.read_into(fragment.cut(tensor), name=fragment.name, kind=kind, start=fragment.start)
 
 

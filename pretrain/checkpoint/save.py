@@ -55,8 +55,17 @@ def save_checkpoint(
 
 
 def _make_empty(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
+    """Make the hidden directory of a save, and remove what kills inside earlier saves and prunes left behind."""
+    for left_over in directory.parent.glob(".step-*.tmp"):
+        shutil.rmtree(left_over, ignore_errors=True)
     directory.mkdir(parents=True)
+
+
+def _remove(tag: Path) -> None:
+    """Remove a tag: first its name, so that a kill half way leaves no torn one."""
+    doomed = tag.with_name(f".{tag.name}.old.tmp")
+    tag.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _complete(
@@ -78,13 +87,14 @@ def _complete(
     }
     write_atomically(hidden / COMPLETE_NAME, json.dumps(content, indent=1).encode())
     # A tag of the same step is left over from a run that was rolled back to an older one: the new one replaces it.
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():
+        _remove(target)
     hidden.rename(target)
     sync(target.parent)
     write_atomically(target.parent / "latest", f"{target.name}\n".encode())
     for tag in list_tags(target.parent)[:-keep_last]:
         if tag != target.name:
-            shutil.rmtree(target.parent / tag)
+            _remove(target.parent / tag)
 
 
 def _read_sidecar(path: Path) -> StoredFile:

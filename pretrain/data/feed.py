@@ -34,7 +34,6 @@ class StepCounts:
     pairs: int = 0
     tokens: int = 0
     squared_lengths: int = 0  # sum over instances of tokens squared: what attention costs
-    instances: int = 0
     sequences: int = 0
     computed_tokens: int = 0
     sequence_hash: int = 0  # of the content and order of every stream; signed 64 bits, the same for every world size
@@ -112,7 +111,6 @@ def _count(shares: dict[int, Block], batches: list[WeightedBatch]) -> StepCounts
         pairs=sum(share.num_instances for share in shares.values() if share.next_sentence_labels is not None),
         tokens=int(lengths.sum()),
         squared_lengths=int((lengths**2).sum()),
-        instances=len(lengths),
         sequences=sum(share.num_sequences for share in shares.values()),
         computed_tokens=sum(len(item.batch.input_ids) for item in batches),
         sequence_hash=int(hashes.sum()),  # wraps around

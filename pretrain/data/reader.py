@@ -1,14 +1,16 @@
 """Blocks of a shard directory by (shard, block): one range read each, checked by crc32."""
 
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.atomic_file import write_atomically
 from data_prep.manifest import MANIFEST_NAME, TOKENIZER_FILES, Manifest, ShardInfo, TokenizerInfo, parse_manifest
 from data_prep.shard_format import Block, checksum, decode_block, decode_index, index_name
-from pretrain.data.storage import PIPE, open_storage
+from pretrain.data.storage import PIPE, FsspecStorage, PipeStorage, open_storage
 
 
 class ShardError(ValueError):
@@ -29,34 +31,41 @@ class ShardDirectory:
     def read_manifest(self) -> Manifest:
         """Return the manifest. Raises ValueError when the directory has none (unfinished or not shards)."""
         try:
-            text = self._storage.read(MANIFEST_NAME).decode()
+            text = self._storage.read_fresh(MANIFEST_NAME).decode()
         except FileNotFoundError as error:
             raise ValueError(
                 f"{self.url} has no {MANIFEST_NAME}: it is not a shard directory, or data_prep did not finish there; "
                 "name another shards_dir, or run the same `python -m data_prep` command again to finish it"
             ) from error
-        return parse_manifest(text, self._name(MANIFEST_NAME))
+        manifest = parse_manifest(text, self._name(MANIFEST_NAME))
+        self.use(manifest)
+        return manifest
+
+    def use(self, manifest: Manifest) -> None:
+        """Read the files of this manifest from now on. A rank that was told the manifest calls it; others have."""
+        if isinstance(self._storage, PipeStorage):
+            self._storage.prefix = manifest.fingerprint()
 
     def copy_tokenizer(self, tokenizer: TokenizerInfo, target: Path) -> None:
         """Copy the tokenizer folder to a local one."""
         target.mkdir(parents=True, exist_ok=True)
         for name in TOKENIZER_FILES:
-            (target / name).write_bytes(self._storage.read(f"{tokenizer.directory}/{name}"))
+            write_atomically(target / name, self._storage.read(f"{tokenizer.directory}/{name}"))
 
     def check_sizes(self, shards: list[ShardInfo]) -> None:
         """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes.
 
         Behind a pipe that would fetch every shard: there each block's checksum must do, when it is read.
         """
-        if self.url.startswith(PIPE):
+        if not isinstance(self._storage, FsspecStorage):
             return
         for shard in shards:
-            self._check_size(shard.name, shard.bytes)
-            self._check_size(index_name(shard.name), shard.index_bytes)
+            self._check_size(self._storage, shard.name, shard.bytes)
+            self._check_size(self._storage, index_name(shard.name), shard.index_bytes)
 
-    def _check_size(self, name: str, expected: int) -> None:
+    def _check_size(self, storage: FsspecStorage, name: str, expected: int) -> None:
         try:
-            size = self._storage.size(name)
+            size = storage.size(name)
         except FileNotFoundError as error:
             raise ShardError(f"{self._name(name)} is missing but the manifest lists it; copy it again") from error
         if size != expected:
@@ -68,10 +77,10 @@ class ShardDirectory:
     def read_index(self, shard: ShardInfo) -> NDArray[np.void]:
         """Return the block index of a shard, INDEX_DTYPE [blocks]. Raises ShardError when it is not the manifest's."""
         name = index_name(shard.name)
-        index = decode_index(self._storage.read(name))
-        if len(index) != shard.blocks or int(index["sequences"].sum()) != shard.sequences:
+        data = self._storage.read(name)
+        if sha256(data).hexdigest() != shard.index_sha256:
             raise ShardError(f"{self._name(name)} does not match the manifest; copy it again")
-        return index
+        return decode_index(data)
 
     def read_block(self, shard: ShardInfo, block: int, place: np.void) -> Block:
         """Return one block. `place` is its row of the index. Raises ShardError when its bytes were altered."""

@@ -3,9 +3,9 @@
 import os
 import tempfile
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import fsspec
 
@@ -18,11 +18,11 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes:
         """Return a whole file."""
 
+    def read_fresh(self, name: str) -> bytes:
+        """Return a whole file as it is now, whatever was kept of it."""
+
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`; fewer at the end of the file."""
-
-    def size(self, name: str) -> int:
-        """Return the bytes of a file."""
 
 
 class FsspecStorage:
@@ -33,7 +33,10 @@ class FsspecStorage:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        filesystem, root = fsspec.core.url_to_fs(self._url)
+        try:
+            filesystem, root = fsspec.core.url_to_fs(self._url)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"shards_dir={self._url}: {error}") from error
         return filesystem, root
 
     def read(self, name: str) -> bytes:
@@ -41,6 +44,8 @@ class FsspecStorage:
         filesystem, root = self._place
         data: bytes = filesystem.cat_file(f"{root}/{name}")
         return data
+
+    read_fresh = read
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Return a stretch of a file by one range request."""
@@ -58,8 +63,12 @@ class PipeStorage:
     """Files that a shell command prints: `pipe:aws s3 cp s3://bucket/shards/{} -`, where `{}` becomes the file's name.
 
     WebDataset runs the command and keeps whole files in a cache folder (`WDS_CACHE`, else one per user in the
-    temporary directory), since its pipes cannot seek. A shard is fetched when it is first read.
+    temporary directory), since its pipes cannot seek. A shard is fetched when it is first read and stays there: the
+    folder grows to what this host reads. The manifest is fetched anew each time, and names the files of one data_prep
+    run, so `prefix` (its fingerprint) keeps runs apart.
     """
+
+    prefix = ""
 
     def __init__(self, url: str) -> None:
         if "{}" not in url:
@@ -71,14 +80,28 @@ class PipeStorage:
         from webdataset.cache import FileCache
 
         folder = os.environ.get("WDS_CACHE") or str(Path(tempfile.gettempdir()) / f"lambert-shards-{os.getuid()}")
-        return FileCache(folder, url_to_name=lambda url: quote(url, safe="")[-200:], validator=None)
+        return FileCache(folder, url_to_name=self._cache_name, validator=None)
+
+    def _cache_name(self, url: str) -> str:
+        return sha256(f"{self.prefix} {url}".encode()).hexdigest()
 
     def _fetch(self, name: str) -> Path:
         # FileCache takes a temporary name per process and renames: ranks of a host can share the folder.
         try:
             return Path(self._cache.get_file(self._url.replace("{}", name)))
         except OSError as error:
-            raise FileNotFoundError(f"{self._url.replace('{}', name)} failed: {error}") from error
+            raise OSError(f"{self._url.replace('{}', name)} failed: {error}") from error
+
+    def read_fresh(self, name: str) -> bytes:
+        """Return what the command prints now, past the cache."""
+        from webdataset.gopen import gopen
+
+        try:
+            with gopen(self._url.replace("{}", name)) as stream:
+                data: bytes = stream.read()
+        except OSError as error:
+            raise OSError(f"{self._url.replace('{}', name)} failed: {error}") from error
+        return data
 
     def read(self, name: str) -> bytes:
         """Return a whole file, from the cache if it is there."""
@@ -89,10 +112,6 @@ class PipeStorage:
         with self._fetch(name).open("rb") as file:
             file.seek(start)
             return file.read(length)
-
-    def size(self, name: str) -> int:
-        """Fetch the file and return its size."""
-        return self._fetch(name).stat().st_size
 
 
 def open_storage(url: str) -> Storage:

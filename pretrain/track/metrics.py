@@ -8,7 +8,7 @@ from pretrain.track.flops import flops_per_step, model_flops_utilization
 Record = dict[str, float | int | str | None]
 """One line of metrics. A key that is None, or is not there, was not measured."""
 
-HELD_OUT = "held_out_"
+HELD_OUT_PREFIX = "held_out_"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class StepSums(LossSums):
     tokens: int  # real ones
     sequences: int
     squared_lengths: int  # sum over instances of length ** 2, for the FLOPs of attention
-    computed_tokens: int  # those the devices worked on: fillers and padding too
+    computed_tokens: int  # those the devices worked on: fillers too, the padding inside attention not
     seconds: float  # wall clock of the stretch, evaluation and saving not included
     data_wait_seconds: float  # of `seconds`, waiting for the reader: the mean over ranks
 
@@ -61,7 +61,7 @@ def loss_metrics(sums: LossSums, prefix: str = "") -> Record:
 
 def held_out_metrics(sums: LossSums) -> Record:
     """Return the keys of `loss_metrics` as `held_out_*`, for the line of the step they were measured after."""
-    return loss_metrics(sums, HELD_OUT)
+    return loss_metrics(sums, HELD_OUT_PREFIX)
 
 
 def step_metrics(sums: StepSums, *, model: ModelConfig, num_devices: int, peak_tflops: float | None) -> Record:

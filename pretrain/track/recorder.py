@@ -3,10 +3,9 @@
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
-from conf.compose import to_dict
-from pretrain.config import PretrainConfig
+from pretrain.config import TrackingConfig
 from pretrain.track.metrics import Record
 from pretrain.track.metrics_file import MetricsLog
 from pretrain.track.progress import Progress, open_progress
@@ -88,16 +87,23 @@ class RunRecorder:
             stack.callback(self._progress.close)
 
 
-def open_recorder(config: PretrainConfig, rank: int, *, start_step: int, total_steps: int) -> Recorder:
+def open_recorder(
+    config: TrackingConfig,
+    *,
+    rank: int,
+    run_dir: Path,
+    run_config: dict[str, Any],
+    start_step: int,
+    total_steps: int,
+) -> Recorder:
     """Return the recorder of a rank. On rank 0, metric lines beyond `start_step` are first moved aside.
 
     Raises ValueError when a tracker cannot start.
     """
     if rank != 0:
         return SilentRecorder()
-    run_dir = Path(config.run_dir)
     # Before the lines of a rollback move: the trackers ask which steps were ever logged.
-    trackers = open_trackers(config.tracking, run_dir=run_dir, run_config=to_dict(config), start_step=start_step)
+    trackers = open_trackers(config, run_dir=run_dir, run_config=run_config, start_step=start_step)
     metrics = MetricsLog(run_dir)
     metrics.discard_after(start_step)
     progress = open_progress(rank=rank, start_step=start_step, max_steps=total_steps)

@@ -89,7 +89,9 @@ def _start(config: TrackingConfig, *, run_dir: Path, run_id: str, run_config: di
         raise _key_error(str(error)) from error
     except wandb.Error as error:
         if config.wandb is WandbMode.offline:
-            raise
+            raise ValueError(
+                f"tracking.wandb=offline cannot start ({_first_line(error)}); take tracking.wandb=disabled"
+            ) from error
         logger.warning(
             "W&B cannot be reached (%s). The training goes on; its history is kept in %s and goes to the server "
             "with `wandb sync`.",

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data_prep.manifest import read_manifest
+from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint
 from pretrain.data.feed import feed_steps
 from pretrain.data.reader import BlockReader, ShardDirectory
 from pretrain.distributed import FailureElsewhereError, Ranks
 from pretrain.evaluate import entropy, evaluate
-from tests.distributed.runs import engine_overrides, tiny_config, tiny_engine
+from tests.distributed.runs import engine_overrides, tiny_config, tiny_engine, train_run
 from tests.shards import order_and_reader, write_shards
 
 
@@ -86,6 +88,22 @@ def test_a_rank_that_cannot_read_ends_the_feed_of_all_at_the_same_step(worker_gr
     (first, elsewhere), (second, here) = results
     assert first == second > 1
     assert (elsewhere, here) == ("FailureElsewhereError", "OSError")
+
+
+def train_too_fast(ranks: Ranks, shards: Path, run_dir: Path, engine: list[str]):
+    rate = ["optimizer.learning_rate=1e30", "checkpoint.save_every=1", "lr_schedule.warmup_steps=0"]
+    return outcome(lambda: train_run(ranks, shards, run_dir, *engine, *rate))
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32")])
+def test_a_diverged_run_stops_on_all_ranks_before_it_saves_what_is_no_number(
+    worker_group, shards, tmp_path, stage, precision
+):
+    results = worker_group(2).run(train_too_fast, shards, tmp_path / "run", engine_overrides(stage, precision))
+    assert [kind for kind, _ in results] == ["ValueError", "FailureElsewhereError"]
+    assert "the training has diverged" in results[0][1]
+    weights = load_full_weights(newest_checkpoint(tmp_path / "run"))
+    assert all(bool(torch.isfinite(weight).all()) for weight in weights.values())
 
 
 def leave_early(ranks: Ranks, shards: Path, after: int):

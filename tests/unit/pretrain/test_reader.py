@@ -1,5 +1,6 @@
 """Blocks are read by range from any place, and what was altered, cut or lost is named."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,19 @@ def test_a_pipe_command_that_fails_is_named_and_fetches_nothing_before_it_is_rea
     shard = directory.read_manifest().splits[TRAIN][0]
     directory.check_sizes([shard])
     (shards / index_name(shard.name)).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{index_name(shard.name)} failed"):
+    with pytest.raises(OSError, match=f"{index_name(shard.name)} failed"):
         directory.read_index(shard)
-    fetched = [path.name for path in (tmp_path / "cache").iterdir() if ".temp" not in path.name]
-    assert len(fetched) == 1
-    assert fetched[0].endswith("manifest.json")
+    assert [path for path in (tmp_path / "cache").iterdir() if ".temp" not in path.name] == []
+
+
+def test_shards_made_again_behind_the_same_pipe_are_not_taken_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WDS_CACHE", str(tmp_path / "cache"))
+    for seed in (1, 2):
+        shutil.rmtree(tmp_path / "shards", ignore_errors=True)
+        write_shards(tmp_path / "shards", seed=seed)
+        directory = ShardDirectory(f"pipe:cat {tmp_path}/shards/{{}}")
+        shard = directory.read_manifest().splits[TRAIN][0]
+        assert directory.read_block(shard, 0, directory.read_index(shard)[0]).num_sequences == 16
 
 
 def test_a_pipe_without_a_place_for_the_name_is_refused():

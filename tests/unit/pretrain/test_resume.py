@@ -12,8 +12,19 @@ def described(*overrides: str, manifests=("abc",)) -> dict:
     return to_dict(compose("pretrain", PretrainConfig, arguments)) | {"manifests": list(manifests)}
 
 
-def check(current: dict, allow: list[str] | None = None) -> None:
-    require_resumable(described(), current, allow=allow or [], where="R")
+def check(current: dict, allow: list[str] | None = None, step: int = 50, saved: dict | None = None) -> None:
+    require_resumable(saved or described(), current, step=step, allow=allow or [], where="R")
+
+
+PHASE = (
+    "{{name: {name}, shards_dir: S, max_steps: {steps}, learning_rate: 0.1, "
+    "data: ${{data}}, lr_schedule: ${{lr_schedule}}}}"
+)
+
+
+def of_phases(*steps: int) -> dict:
+    listed = ",".join(PHASE.format(name=f"p{index}", steps=count) for index, count in enumerate(steps))
+    return described(f"phases=[{listed}]", manifests=["abc"] * len(steps))
 
 
 @pytest.mark.parametrize(
@@ -60,3 +71,27 @@ def test_a_changed_recipe_is_named_with_the_way_to_permit_it():
     with pytest.raises(ValueError, match=r"resume\.allow=\[engine\.gradient_clipping,optimizer\.weight_decay\]"):
         check(changed)
     check(changed, allow=["engine.gradient_clipping", "optimizer.weight_decay"])
+
+
+def test_dropout_may_change_when_it_is_allowed():
+    changed = described("model.hidden_dropout_prob=0.0")
+    with pytest.raises(ValueError, match=r"resume\.allow=\[model\.hidden_dropout_prob\]"):
+        check(changed)
+    check(changed, allow=["model.hidden_dropout_prob"])
+
+
+def test_a_phase_may_be_appended_when_it_is_allowed_and_never_removed():
+    check(of_phases(90, 60), saved=of_phases(90), step=90, allow=["phases.1.*", "manifests.1"])
+    with pytest.raises(ValueError, match=r"resume\.allow"):
+        check(of_phases(90, 60), saved=of_phases(90), step=90)
+    with pytest.raises(ValueError, match=r"another kind: phases\.1"):
+        check(of_phases(90), saved=of_phases(90, 60), step=95, allow=["*"])
+
+
+def test_a_phase_that_is_over_keeps_its_steps_and_the_last_one_may_be_extended():
+    check(of_phases(90, 80), saved=of_phases(90, 60), step=95)
+    check(of_phases(100, 60), saved=of_phases(90, 60), step=80)
+    with pytest.raises(ValueError, match=r"phases\.0\.max_steps was 90, now 50"):
+        check(of_phases(50, 60), saved=of_phases(90, 60), step=95)
+    with pytest.raises(ValueError, match="max_steps=70 is not valid: R has done 80 steps already"):
+        check(of_phases(70), saved=of_phases(90), step=80)
