@@ -10,11 +10,12 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from conf.compose import compose
+from data_prep.atomic_file import remove_unfinished
 from data_prep.config import DataPrepConfig
 from data_prep.corpus import CorpusFile, list_files
 from data_prep.executor import TaskError, run_stage
-from data_prep.finish import count_documents, find_finished, make_manifest, remove_leftovers
-from data_prep.manifest import TokenizerInfo, write_manifest
+from data_prep.finish import count_documents, find_finished, make_manifest, remove_leftovers, withdraw_manifest
+from data_prep.manifest import Manifest, TokenizerInfo, write_manifest
 from data_prep.plan import Plan, make_plan, num_build_tasks, text_bytes_of, write_tasks
 from data_prep.progress import open_bar
 from data_prep.readers import CorpusReader
@@ -59,12 +60,9 @@ def prepare(config: DataPrepConfig) -> None:
     started = time.monotonic()
     check_language(config.sentences.language)
     output_dir = Path(config.output_dir).absolute()
-    files = list_files(config.corpus, exclude=output_dir)
+    files = list_files(config.corpus, exclude=[output_dir, work_dir(config)])
     loaded = load_vocabulary(config)
-    manifest = find_finished(config, files, describe_tokenizer(loaded).sha256 if loaded else None)
-    if manifest:
-        print(f"{config.output_dir} already holds these shards: nothing to do\n")
-        print(describe_result(manifest, config, seconds=None))
+    if report_finished(config, files, loaded):
         return
     plan = make_plan(
         files,
@@ -74,21 +72,39 @@ def prepare(config: DataPrepConfig) -> None:
     )
     print(describe_plan(plan, config), flush=True)
     with ExitStack() as locks:
-        for folder in {work_dir(config), output_dir / WORK_FOLDER}:
+        for folder in {work_dir(config).resolve(), (output_dir / WORK_FOLDER).resolve()}:
             locks.enter_context(lock_folder(folder))
-        tokenizer = install_tokenizer(loaded or train_or_reuse_tokenizer(config, files), output_dir)
-        tokens = tokens_key(config, files, plan, tokenizer.sha256)
-        scatter_dir = work_dir(config) / f"scatter-{scatter_key(tokens, plan)}"
-        scatter(config, plan, output_dir / TOKENIZER_FOLDER / "tokenizer.json", scatter_dir)
-        counts = count_documents(scatter_dir, len(plan.tasks))
-        build_dir = claim_build_dir(output_dir, build_key(config, tokens))
-        build(config, plan, tokenizer, scatter_dir, build_dir)
-        manifest = make_manifest(
-            config, files=files, counts=counts, plan=plan, tokenizer=tokenizer, build_dir=build_dir
-        )
-        remove_leftovers(output_dir, manifest)
-        write_manifest(output_dir, manifest)
+        if report_finished(config, files, loaded):  # another process may have finished it before the lock was ours
+            return
+        manifest = make_shards(config, files, plan, loaded)
     print("\n" + describe_result(manifest, config, seconds=time.monotonic() - started))
+
+
+def report_finished(config: DataPrepConfig, files: Sequence[CorpusFile], loaded: Tokenizer | None) -> bool:
+    """Return whether the output directory already holds these shards, and print what it holds if so."""
+    manifest = find_finished(config, files, describe_tokenizer(loaded).sha256 if loaded else None)
+    if manifest is None:
+        return False
+    print(f"{config.output_dir} already holds these shards: nothing to do\n")
+    print(describe_result(manifest, config, seconds=None))
+    return True
+
+
+def make_shards(config: DataPrepConfig, files: Sequence[CorpusFile], plan: Plan, loaded: Tokenizer | None) -> Manifest:
+    """Run what is left of both passes, with `loaded` or a trained vocabulary; write the manifest last and return it."""
+    output_dir = Path(config.output_dir).absolute()
+    withdraw_manifest(output_dir)
+    tokenizer = install_tokenizer(loaded or train_or_reuse_tokenizer(config, files), output_dir)
+    tokens = tokens_key(config, files, plan, tokenizer.sha256)
+    scatter_dir = work_dir(config) / f"scatter-{scatter_key(tokens, plan)}"
+    scatter(config, plan, output_dir / TOKENIZER_FOLDER / "tokenizer.json", scatter_dir)
+    counts = count_documents(scatter_dir, len(plan.tasks))
+    build_dir = claim_build_dir(output_dir, build_key(config, tokens))
+    build(config, plan, tokenizer, scatter_dir, build_dir)
+    manifest = make_manifest(config, files=files, counts=counts, plan=plan, tokenizer=tokenizer, build_dir=build_dir)
+    remove_leftovers(output_dir, manifest)
+    write_manifest(output_dir, manifest)
+    return manifest
 
 
 def load_vocabulary(config: DataPrepConfig) -> Tokenizer | None:
@@ -130,6 +146,7 @@ def install_tokenizer(tokenizer: Tokenizer, output_dir: Path) -> TokenizerInfo:
 def scatter(config: DataPrepConfig, plan: Plan, tokenizer_file: Path, scatter_dir: Path) -> None:
     """Run the first pass: one scatter file a task."""
     scatter_dir.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(scatter_dir)  # a killed run leaves files of gigabytes under names that no rerun writes again
     write_tasks(scatter_dir, plan.tasks)
     # The work directory may serve other output directories later: its tasks use their own copy.
     own_tokenizer = scatter_dir / "tokenizer.json"

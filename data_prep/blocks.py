@@ -54,6 +54,7 @@ def _masked_block(
     rng: np.random.Generator,
 ) -> Block:
     """Return one block of `pairs`, one instance per sequence, with static masks."""
+    assert masking.max_predictions_per_seq is not None, "DataPrepConfig replaces null"
     instances = encode_pairs(documents, pairs, tokenizer)
     masked = mask_instances(
         instances.input_ids,

@@ -3,6 +3,7 @@
 Enum members are lower case: OmegaConf looks a choice up by its name, and so one spelling serves YAML and code.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
@@ -93,12 +94,12 @@ class MaskingConfig:
     kind: MaskingKind
     whole_word: bool
     masked_lm_prob: float
-    max_predictions_per_seq: int
+    max_predictions_per_seq: int | None  # null: max_seq_length * masked_lm_prob, rounded up, as google-research/bert
 
     def __post_init__(self) -> None:
         require(0 < self.masked_lm_prob < 1, "masking.masked_lm_prob", self.masked_lm_prob, "between 0 and 1")
         count = self.max_predictions_per_seq
-        require(count >= 1, "masking.max_predictions_per_seq", count, "at least 1")
+        require(count is None or count >= 1, "masking.max_predictions_per_seq", count, "at least 1, or null")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -121,7 +122,7 @@ class ShardsConfig:
     shard_bytes: int  # a shard is closed at the first block that reaches this
 
     def __post_init__(self) -> None:
-        require(self.block_size >= 1, "shards.block_size", self.block_size, "at least 1 sequence")
+        require(1 <= self.block_size <= 65536, "shards.block_size", self.block_size, "between 1 and 65536 sequences")
         require(self.shard_bytes >= 1, "shards.shard_bytes", self.shard_bytes, "a positive number of bytes")
 
 
@@ -136,6 +137,7 @@ class ExecutorConfig:
     work_dir: str | None  # where tokenized text is kept between runs; null: inside output_dir
 
     def __post_init__(self) -> None:
+        require("://" not in (self.work_dir or ""), "executor.work_dir", self.work_dir, "a local folder, or null")
         require(self.workers >= 1, "executor.workers", self.workers, "at least 1")
         require(self.task_bytes >= 1, "executor.task_bytes", self.task_bytes, "a positive number of bytes")
         require(self.bucket_bytes >= 1, "executor.bucket_bytes", self.bucket_bytes, "a positive number of bytes")
@@ -143,7 +145,7 @@ class ExecutorConfig:
 
 @dataclass(kw_only=True, slots=True)
 class DataPrepConfig:
-    """The root config; only the entry reads it whole."""
+    """The root config; only the entry reads it whole. Built, it has no null `masking.max_predictions_per_seq`."""
 
     output_dir: str
     seed: int
@@ -165,3 +167,6 @@ class DataPrepConfig:
         require(self.dupe_factor >= 1, "dupe_factor", self.dupe_factor, "at least 1")
         fraction = self.held_out_fraction
         require(0 <= fraction < 1, "held_out_fraction", fraction, "at least 0 and below 1")
+        if self.masking.max_predictions_per_seq is None:
+            wanted = self.sequence.max_seq_length * self.masking.masked_lm_prob
+            self.masking.max_predictions_per_seq = math.ceil(wanted)

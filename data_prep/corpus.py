@@ -1,6 +1,6 @@
 """Paths of the config -> the corpus files, sorted, with their sizes. Listing happens once, in the parent process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,10 @@ _SUFFIXES = {
 }
 
 
+# What fsspec's file systems call a content's time or hash, hashes first; local files have mtime.
+_VERSIONS = ("mtime", "ETag", "etag", "LastModified", "Last-Modified", "last_modified", "updated", "created")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusFile:
     """One file of the corpus; `version` changes when its content does (modification time or ETag)."""
@@ -30,17 +34,25 @@ class CorpusFile:
     version: str
 
 
-def list_files(config: CorpusConfig, exclude: Path) -> list[CorpusFile]:
-    """Return the files that `config.paths` name, sorted by path, each once, none below the local folder `exclude`.
+def list_files(config: CorpusConfig, exclude: Sequence[Path]) -> list[CorpusFile]:
+    """Return the files that `config.paths` name, sorted by path, each once, none below the local folders `exclude`.
 
     A folder gives its files with a suffix of the format, hidden ones left out. Raises ValueError for a path that
-    does not exist or matches nothing, and for a corpus of zero bytes.
+    does not exist, matches nothing or only files in `exclude`, and for a corpus of zero bytes.
     """
+    excluded = [folder.resolve() for folder in exclude]
     found: dict[str, CorpusFile] = {}
     for path in config.paths:
-        matches = [file for file in _match(path, config.format) if not _is_below(file.path, exclude)]
-        if not matches:
+        named = _match(path, config.format)
+        if not named:
             raise ValueError(f"corpus.paths: no file matches {path!r}; check the path or the glob")
+        matches = [file for file in named if not _is_below(file.path, excluded)]
+        if not matches:
+            raise ValueError(
+                f"corpus.paths: all that {path!r} names lies where data_prep writes, in "
+                f"{' or '.join(map(str, exclude))}; choose an output_dir and an "
+                "executor.work_dir that do not contain the corpus"
+            )
         found |= {file.path: file for file in matches}
     files = [found[path] for path in sorted(found)]
     if not sum(file.size for file in files):
@@ -94,11 +106,14 @@ def _describe(filesystem: Any, infos: Iterable[dict[str, Any]]) -> list[CorpusFi
         CorpusFile(
             path=info["name"] if local else filesystem.unstrip_protocol(info["name"]),
             size=int(info.get("size") or 0),
-            version=str(next((info[key] for key in ("mtime", "ETag", "etag", "LastModified") if info.get(key)), "")),
+            version=str(next((info[key] for key in _VERSIONS if info.get(key)), "")),
         )
         for info in infos
     ]
 
 
-def _is_below(path: str, folder: Path) -> bool:
-    return "://" not in path and Path(path).is_relative_to(folder)
+def _is_below(path: str, folders: Sequence[Path]) -> bool:
+    if "://" in path:
+        return False
+    resolved = Path(path).resolve()
+    return any(resolved.is_relative_to(folder) for folder in folders)

@@ -7,11 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
@@ -60,9 +61,12 @@ class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove h
         context.set_forkserver_preload(["data_prep.readers", "data_prep.tasks"])  # a second of imports a worker
         workers = min(self.workers, len(ranks))
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-            futures = {pool.submit(self._run_for_rank, rank): rank for rank in ranks}
+            futures: dict[Future[None], int] = {}
             try:
+                for rank in ranks:
+                    futures[pool.submit(self._run_for_rank, rank)] = rank
                 for future in as_completed(futures):
+                    rank = futures[future]
                     future.result()
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -71,13 +75,17 @@ class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove h
                 raise
             except Exception as error:
                 pool.shutdown(wait=True, cancel_futures=True)
-                raise self._explain(futures[future], error) from error
+                raise self._explain(rank, error) from error
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> None:
         # datatrove sends its log to the task's log file and to whatever sys.stderr is; the second is for our bar.
+        failures = _remember_failures(self.pipeline[-1])
         with redirect_stderr(_Nowhere()):
             try:
                 super()._run_for_rank(rank, local_rank, node_rank)
+            except OSError as error:
+                # On a full disk the log cannot be closed either, and that error would hide the task's own.
+                raise (failures or [error])[0] from None
             finally:
                 logger.remove()
 
@@ -90,6 +98,22 @@ class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove h
             )
         words = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         return TaskError(f"{words}\nFinished tasks are kept: mend it and run the same command again. Log: {log}")
+
+
+def _remember_failures(step: PipelineStep) -> list[Exception]:
+    """Return a list that gets what `step.run` will raise; `step` is this task's own copy."""
+    failures: list[Exception] = []
+    run = step.run
+
+    def run_and_remember(*arguments: Any) -> None:
+        try:
+            run(*arguments)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    step.run = run_and_remember
+    return failures
 
 
 class _Nowhere(io.TextIOBase):

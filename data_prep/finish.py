@@ -1,29 +1,42 @@
 """The results of all tasks -> the manifest; and what an output directory already holds."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from conf.compose import flatten, to_dict
+from data_prep.atomic_file import remove_unfinished
 from data_prep.build import BuildResult
 from data_prep.config import DataPrepConfig
 from data_prep.corpus import CorpusFile
-from data_prep.manifest import HELD_OUT, MANIFEST_NAME, TRAIN, Manifest, ShardInfo, TokenizerInfo, read_manifest
+from data_prep.manifest import (
+    HELD_OUT,
+    MANIFEST_NAME,
+    TOKENIZER_FILES,
+    TRAIN,
+    Manifest,
+    ShardInfo,
+    TokenizerInfo,
+    read_manifest,
+)
 from data_prep.plan import Plan, build_task, num_build_tasks
 from data_prep.scatter import read_counts
 from data_prep.shard_format import FORMAT_VERSION, column_dtypes, index_name
 from data_prep.tasks import missing_files, read_result, scatter_file
 
-_SHARD_FILE = re.compile(rf"\.?({TRAIN}|{HELD_OUT})-\d{{3}}-\d{{5}}-\d{{3}}\.(tar|index\.npy)(\.tmp)?")
+# Numbers are padded, not cut: bucket 100000 has six digits. The second form is an unfinished `atomic_file`.
+_SHARD = rf"({TRAIN}|{HELD_OUT})-\d{{3,}}-\d{{5,}}-\d{{3,}}\.(tar|index\.npy)"
+_SHARD_FILE = re.compile(rf"{_SHARD}|\.{_SHARD}\.\d+\.tmp")
 
 
 def recorded_config(config: DataPrepConfig) -> dict[str, Any]:
-    """Return the config as the manifest keeps it: without what changes no byte (the place, the executor's cut).
+    """Return the config as the manifest keeps it: without the output's place and the executor's cut.
 
-    So the same corpus prepared twice, anywhere, by any number of workers, has the same manifest.
+    So the same command prepares the same manifest in any directory, by any number of workers. The places of the corpus
+    and the vocabulary stay, to tell where the shards come from; `find_finished` compares contents instead.
     """
     recorded = to_dict(config)
     del recorded["output_dir"]
@@ -44,7 +57,7 @@ def describe_corpus(files: Sequence[CorpusFile]) -> dict[str, Any]:
     return {
         "files": len(files),
         "bytes": sum(file.size for file in files),
-        "sha256_of_names_and_sizes": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "sha256_of_names_and_sizes": sha256("\n".join(names).encode()).hexdigest(),
     }
 
 
@@ -56,13 +69,14 @@ def find_finished(config: DataPrepConfig, files: Sequence[CorpusFile], tokenizer
     """Return the manifest of an output directory that already holds this config's shards, None for an unfinished one.
 
     `tokenizer_sha256` is that of a loaded vocabulary. Raises ValueError, naming the keys, when the directory holds
-    finished shards of another config, corpus or vocabulary. Shards that have gone missing make it unfinished.
+    finished shards of another config, corpus or vocabulary; a corpus or a vocabulary file that has only moved is the
+    same. A shard or tokenizer file that is missing, or an altered tokenizer, makes it unfinished.
     """
     output_dir = Path(config.output_dir)
     if not (output_dir / MANIFEST_NAME).is_file():
         return None
     manifest = read_manifest(output_dir)
-    differences = _differences(manifest.config, recorded_config(config))
+    differences = _differences(_without_places(manifest.config), _without_places(recorded_config(config)))
     if not differences and manifest.statistics["corpus"] != describe_corpus(files):
         differences = ["the files of corpus.paths have changed"]
     if tokenizer_sha256 not in (None, manifest.tokenizer.sha256):
@@ -72,12 +86,39 @@ def find_finished(config: DataPrepConfig, files: Sequence[CorpusFile], tokenizer
             f"{output_dir} holds finished shards of another config ({'; '.join(differences)}); "
             "choose another output_dir, or delete that directory"
         )
+    return None if lost_files(output_dir, manifest) else manifest
+
+
+def lost_files(output_dir: Path, manifest: Manifest) -> list[str]:
+    """Return the shard and tokenizer files that are missing or not those of the manifest: shards by their sizes."""
     lost = [name for shards in manifest.splits.values() for name in missing_files(output_dir, shards)]
-    if lost:
-        print(f"{output_dir} has lost {lost[0]} and {len(lost) - 1} other files: preparing them again")
-        (output_dir / MANIFEST_NAME).unlink()
-        return None
-    return manifest
+    folder = output_dir / manifest.tokenizer.directory
+    for name in TOKENIZER_FILES:
+        data = (folder / name).read_bytes() if (folder / name).is_file() else None
+        is_altered = name == "tokenizer.json" and sha256(data or b"").hexdigest() != manifest.tokenizer.sha256
+        if data is None or is_altered:
+            lost.append(f"{manifest.tokenizer.directory}/{name}")
+    return lost
+
+
+def withdraw_manifest(output_dir: Path) -> None:
+    """Remove the manifest of an output directory that is to be prepared again; print which files it has lost."""
+    if not (output_dir / MANIFEST_NAME).is_file():
+        return
+    lost = lost_files(output_dir, read_manifest(output_dir))
+    others = f" and {len(lost) - 1} other files" if len(lost) > 1 else ""
+    print(f"{output_dir} has lost {lost[0]}{others}: preparing again what is missing")
+    (output_dir / MANIFEST_NAME).unlink()
+
+
+def _without_places(recorded: dict[str, Any]) -> dict[str, Any]:
+    # Contents are compared apart: the corpus by `describe_corpus`, a vocabulary by the tokenizer's sha256.
+    vocab_file = "a file" if recorded["tokenizer"]["vocab_file"] else None
+    return {
+        **recorded,
+        "corpus": {key: value for key, value in recorded["corpus"].items() if key != "paths"},
+        "tokenizer": {**recorded["tokenizer"], "vocab_file": vocab_file},
+    }
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -139,9 +180,11 @@ def _of_copy(result: BuildResult, copy: int) -> dict[str, int]:
 
 
 def remove_leftovers(output_dir: Path, manifest: Manifest) -> None:
-    """Remove shard files that the manifest does not list: an interrupted run with another config left them."""
+    """Remove shard files that the manifest does not list, and unfinished files: interrupted runs left them."""
     listed = {shard.name for shards in manifest.splits.values() for shard in shards}
     listed |= {index_name(name) for name in listed}
     for path in output_dir.iterdir():
         if _SHARD_FILE.fullmatch(path.name) and path.name not in listed:
             path.unlink()
+    remove_unfinished(output_dir, [MANIFEST_NAME])
+    remove_unfinished(output_dir / manifest.tokenizer.directory, TOKENIZER_FILES)

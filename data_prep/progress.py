@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -60,7 +61,9 @@ def show_progress(label: str, total: int, unit: str, read_done: Callable[[], int
     """
     bar = open_bar(label, total=total, unit=unit, initial=min(read_done(), total))
     ended = threading.Event()
-    follower = threading.Thread(target=_follow, args=(bar, label, total, unit, read_done, ended), daemon=True)
+    # Bound now: tasks that run in this process redirect sys.stderr while the thread starts.
+    arguments = (bar, label, total, unit, read_done, ended, sys.stderr)
+    follower = threading.Thread(target=_follow, args=arguments, daemon=True)
     follower.start()
     try:
         yield
@@ -73,10 +76,10 @@ def show_progress(label: str, total: int, unit: str, read_done: Callable[[], int
 
 
 def _follow(
-    bar: "tqdm[None]", label: str, total: int, unit: str, read_done: Callable[[], int], ended: threading.Event
-) -> None:
+    bar: "tqdm[None]", label: str, total: int, unit: str, read_done: Callable[[], int], ended: threading.Event,
+    stream: TextIO,
+) -> None:  # fmt: skip
     started, first = time.monotonic(), read_done()
-    stream = sys.stderr
     while not ended.wait(BAR_SECONDS if not bar.disable else LINE_SECONDS):
         done = min(read_done(), total)
         if not bar.disable:

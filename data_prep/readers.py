@@ -66,6 +66,9 @@ def read_texts(file: IO[bytes], path: str, corpus_format: CorpusFormat, text_key
             yield from _read_blank_line_separated(plain, path)
         else:
             yield from _read_json_lines(plain, path, text_key)
+        if compression and file.tell() == 0:
+            # A compressed file of nothing still has a header; pyarrow takes zero bytes for a complete stream.
+            raise ValueError(f"{path}: a compressed file of zero bytes; fetch or compress the file again")
     except OSError as error:
         if not compression:
             raise

@@ -103,12 +103,16 @@ class ScatterWriter:
         self.file.write(_TAIL.pack(_MAGIC, len(self.index), self.num_buckets, itemsize, len(counts), end))
 
 
-def read_bucket(scatter_files: Sequence[Path], bucket: int) -> TokenizedDocuments:
+def read_bucket(scatter_files: Sequence[Path], bucket: int) -> tuple[TokenizedDocuments, int]:
     """Return the documents of one bucket (counted over both splits) from all scatter files, by range reads.
 
+    Of documents with the same id only the first is kept, range by range, so that memory grows with distinct ones only;
+    the second value is how many were dropped.
     Raises ValueError naming the file when it is missing, cut short or altered.
     """
     parts: list[TokenizedDocuments] = []
+    seen: set[bytes] = set()
+    num_dropped = 0
     for path in scatter_files:
         with _open(path) as file:
             _, segments, buckets, itemsize, _, end = _read_tail(file, path)
@@ -120,8 +124,21 @@ def read_bucket(scatter_files: Sequence[Path], bucket: int) -> TokenizedDocument
                 data = file.read(int(row["length"]))
                 if zlib.crc32(data) != row["crc32"]:
                     raise _damaged(path, f"bucket {bucket} of segment {segment} does not match its checksum")
-                parts.append(_decode(data, row, np.dtype(f"<u{itemsize}")))
-    return concatenate_documents(parts)
+                documents = _decode(data, row, np.dtype(f"<u{itemsize}"))
+                parts.append(_take_unseen(documents, seen))
+                num_dropped += len(documents.ids) - len(parts[-1].ids)
+    return concatenate_documents(parts), num_dropped
+
+
+def _take_unseen(documents: TokenizedDocuments, seen: set[bytes]) -> TokenizedDocuments:
+    """Return the documents whose ids are not in `seen`, each once, and add these ids to it."""
+    rows: list[int] = []
+    for row, identifier in enumerate(documents.ids):
+        key = identifier.tobytes()
+        if key not in seen:
+            seen.add(key)
+            rows.append(row)
+    return documents if len(rows) == len(documents.ids) else take_documents(documents, np.array(rows, dtype=np.int64))
 
 
 def read_counts(path: Path) -> dict[str, int]:

@@ -33,13 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.at and options.split:
             raise ValueError("--at names a shard, which has its split already: leave --split out")
         start = parse_place(options.at) if options.at else (_first_shard(manifest, options.split or TRAIN), 0, 0)
-        tokenizer = Tokenizer.from_file(str(options.directory / manifest.tokenizer.directory / "tokenizer.json"))
+        tokenizer = _read_tokenizer(options.directory / manifest.tokenizer.directory / "tokenizer.json")
         texts = list(islice(_instances_from(options.directory, manifest, tokenizer, start), options.instances))
     except (ValueError, OSError) as error:
         print(f"show: {error}", file=sys.stderr)
         return 2
     print("\n".join([LEGEND, *texts]))
     return 0
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception for whatever it cannot open or parse
+        raise ValueError(f"{path} cannot be read ({error}); run the same `python -m data_prep` again") from error
 
 
 def parse_place(text: str) -> tuple[str, int, int]:

@@ -82,8 +82,9 @@ class BuildStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
         task = build_task(rank, self.buckets, self.config.dupe_factor)
         bucket = task.bucket + (0 if task.split == TRAIN else self.buckets.train)
         files = [scatter_file(self.scatter_dir, number) for number in range(self.num_scatter_files)]
+        documents, num_duplicates = read_bucket(files, bucket)
         result = build_bucket(
-            read_bucket(files, bucket),
+            documents,
             split=task.split,
             copy=task.copy,
             bucket=task.bucket,
@@ -91,6 +92,7 @@ class BuildStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
             tokenizer=self.tokenizer,
             output_dir=Path(self.config.output_dir),
         )
+        result.statistics["duplicate_documents"] += num_duplicates
         path = result_file(self.stage_dir, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(asdict(result), indent=1).encode())

@@ -21,7 +21,7 @@ TOKENIZER_FOLDER = "tokenizer"
 def load_tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
     """Return the tokenizer of a `vocab.txt` (with BERT's clean-up, `lowercase` or not) or of a `tokenizer.json`.
 
-    Raises ValueError when the file is missing, is no WordPiece vocabulary, or lacks a special token.
+    Raises ValueError when the file is missing, is no WordPiece vocabulary, lacks a special token or leaves out an id.
     """
     if not path.is_file():
         raise ValueError(f"tokenizer.vocab_file: {path} does not exist; name a vocab.txt or a tokenizer.json")
@@ -35,6 +35,7 @@ def load_tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
         kind = type(tokenizer.model).__name__
         raise ValueError(f"tokenizer.vocab_file: {path} holds a {kind} model; data_prep needs WordPiece")
     _require_special_tokens(tokenizer.get_vocab(), str(path))
+    _require_every_id(tokenizer.get_vocab(), str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -82,6 +83,16 @@ def _require_special_tokens(vocabulary: dict[str, int], source: str) -> None:
         )
 
 
+def _require_every_id(vocabulary: dict[str, int], source: str) -> None:
+    # vocab.txt says ids by line numbers, so a hole would shift every later token.
+    hole = next((wanted for wanted, number in enumerate(sorted(vocabulary.values())) if wanted != number), None)
+    if hole is not None:
+        raise ValueError(
+            f"tokenizer.vocab_file: {source} has no token of id {hole}, but ids up to {max(vocabulary.values())}; "
+            "ids must run from 0 without holes or repeats: fill the gap with [unused] tokens"
+        )
+
+
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     """Write `tokenizer.json`, `vocab.txt` and the `tokenizer_config.json` that transformers' AutoTokenizer reads."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -108,8 +119,7 @@ def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerInfo:
     return TokenizerInfo(
         directory=TOKENIZER_FOLDER,
         sha256=sha256(tokenizer.to_str(pretty=True).encode()).hexdigest(),
-        # The largest id, not the count: a tokenizer.json may leave holes, and a model needs a row for every id.
-        vocab_size=max(vocabulary.values()) + 1,
+        vocab_size=len(vocabulary),
         pad_id=vocabulary[PAD],
         cls_id=vocabulary[CLS],
         sep_id=vocabulary[SEP],

@@ -19,7 +19,7 @@ MAX_SAMPLED_FILES = 10_000
 
 
 def sample_texts(files: Sequence[CorpusFile], corpus: CorpusConfig, sample_bytes: int) -> Iterator[str]:
-    """Yield cleaned texts of about `sample_bytes` UTF-8 bytes in all (a little over, at most, by one text's tail).
+    """Yield cleaned texts of at most `sample_bytes` UTF-8 bytes in all; the last text of a file may be cut.
 
     Every file gives its beginning, in proportion to its size; of more than 10,000 files every n-th does.
     """
@@ -30,10 +30,11 @@ def sample_texts(files: Sequence[CorpusFile], corpus: CorpusConfig, sample_bytes
         room = max(1, sample_bytes * corpus_file.size // total)
         with fsspec.open(corpus_file.path, "rb") as file:
             for _, text in read_texts(file, corpus_file.path, corpus.format, corpus.text_key):
-                cleaned = clean_text(text)[:room]
-                if cleaned:
-                    yield cleaned
-                room -= len(cleaned.encode())
+                data = clean_text(text).encode()
+                sample = data[:room].decode(errors="ignore")  # a character on the edge is left out
+                if sample:
+                    yield sample
+                room -= len(data)
                 if room <= 0:
                     break
 

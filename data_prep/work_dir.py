@@ -21,6 +21,9 @@ WORK_FOLDER = ".work"
 # Raise it when documents, sentences, tokens or the scatter file change their meaning: older work is then redone.
 SCATTER_VERSION = 1
 
+# Raise it when pairs, masks or the layout of shards change: finished build tasks of an older release are then redone.
+BUILD_VERSION = 1
+
 
 def work_dir(config: DataPrepConfig) -> Path:
     """Return the folder of tokenized text: `executor.work_dir`, or a hidden one inside the output directory."""
@@ -32,7 +35,7 @@ def tokenizer_key(config: DataPrepConfig, files: Sequence[CorpusFile]) -> str:
     return _key(
         _libraries("tokenizers"),
         [asdict(file) for file in files],
-        to_dict(config.corpus),
+        {**to_dict(config.corpus), "paths": None},
         to_dict(config.tokenizer),
     )
 
@@ -58,7 +61,8 @@ def build_key(config: DataPrepConfig, tokens: str) -> str:
     """Return the key of the shards: the tokenized corpus and every config value that changes a byte of them."""
     parts = to_dict(config)
     names = ("seed", "dupe_factor", "held_out_fraction", "pairs", "masking", "sequence", "shards")
-    return _key(FORMAT_VERSION, tokens, {name: parts[name] for name in names})
+    # numpy keeps its bit streams between releases, but not what Generator's methods draw from them.
+    return _key(FORMAT_VERSION, BUILD_VERSION, _libraries("numpy"), tokens, {name: parts[name] for name in names})
 
 
 def _key(*parts: Any) -> str:

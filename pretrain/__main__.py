@@ -17,7 +17,7 @@ from pretrain.checkpoint.save import save_checkpoint
 from pretrain.config import PretrainConfig
 from pretrain.data.order import streams_of
 from pretrain.data.reader import BlockReader, ShardDirectory
-from pretrain.distributed import FailureElsewhereError, Ranks, start_ranks
+from pretrain.distributed import FailureElsewhereError, Ranks, report_failure, start_ranks
 from pretrain.engine import Engine, build_engine
 from pretrain.evaluate import evaluate
 from pretrain.loop import Actions, Intervals, train
@@ -42,16 +42,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = compose("pretrain", PretrainConfig, arguments)
     except ValueError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        is_first = os.environ.get("RANK", "0") == "0"
+        report_failure(error if is_first else FailureElsewhereError(str(error)))
         return EXIT_USER_ERROR
     ranks = start_ranks(config.engine.collective_timeout_seconds)
     try:
         run(config, ranks, stop)
-    except FailureElsewhereError:
-        return EXIT_USER_ERROR
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report_failure(error)
         return EXIT_USER_ERROR
     finally:
         dist.destroy_process_group()

@@ -1,9 +1,13 @@
 """The processes of a run: their group, what they agree on, and how a failure of one becomes a message of all."""
 
+import json
 import os
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -68,6 +72,18 @@ class Ranks:
         """Return the sum over ranks of a CPU tensor (any dtype), in place."""
         dist.all_reduce(values, group=self.control_group)
         return values
+
+
+def report_failure(error: Exception) -> None:
+    """Print a user's error, unless another rank does, and leave it where torchrun looks for the reason of a failure.
+
+    torchrun ends its own report with that reason, so that the message is also the last thing a user sees.
+    """
+    if not isinstance(error, FailureElsewhereError):
+        print(f"error: {error}", file=sys.stderr)
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        reason = {"message": str(error), "extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(file).write_text(json.dumps({"message": reason}), encoding="utf-8")
 
 
 def start_ranks(timeout_seconds: int) -> Ranks:

@@ -134,7 +134,9 @@ def test_torchrun_reports_the_mistake_and_fails(shards):
         [*torchrun, *command(shards, "engine.zero_stage=3")], cwd=ROOT, capture_output=True, text=True, timeout=90
     )
     assert result.returncode != 0
-    assert result.stderr.count("error: engine.zero_stage, engine.precision='3 with fp32' is not valid") == 1
+    message = "engine.zero_stage, engine.precision='3 with fp32' is not valid"
+    assert result.stderr.count(f"error: {message}") == 1
+    assert message in result.stderr[result.stderr.index("Root Cause") :], "torchrun's report ends with the reason"
 
 
 def test_a_signal_to_one_rank_stops_all_of_them_after_the_same_step_with_a_checkpoint(shards):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -97,14 +98,14 @@ def test_documents_are_counted_dropped_and_split(prepared: Path) -> None:
 def test_no_document_is_on_both_sides(corpus: Path, prepared: Path) -> None:
     config = compose("data_prep", DataPrepConfig, arguments(corpus, prepared))
     plan = make_plan(
-        list_files(config.corpus, prepared),
+        list_files(config.corpus, [prepared]),
         task_bytes=config.executor.task_bytes,
         bucket_bytes=config.executor.bucket_bytes,
         held_out_fraction=config.held_out_fraction,
     )
     assert plan.buckets.train > 1
     files = sorted((prepared / ".work").glob("scatter-*/*.scatter"))
-    ids = [{one.tobytes() for one in read_bucket(files, bucket).ids} for bucket in range(plan.buckets.total)]
+    ids = [{one.tobytes() for one in read_bucket(files, bucket)[0].ids} for bucket in range(plan.buckets.total)]
     assert sum(map(len, ids)) == len(set().union(*ids)) == 60
     held_out = set().union(*ids[plan.buckets.train :])
     assert held_out == {one for one in set().union(*ids) if is_held_out(one, config.held_out_fraction)}
@@ -180,6 +181,41 @@ def test_a_lost_shard_is_made_again_and_nothing_else(corpus: Path, prepared: Pat
     assert contents(output_dir) == contents(prepared)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
+def test_a_lost_tokenizer_file_is_written_again(
+    corpus: Path, prepared: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output_dir = tmp_path / "shards"
+    shutil.copytree(prepared, output_dir)
+    (output_dir / "tokenizer" / name).unlink()
+    assert main(arguments(corpus, output_dir)) == 0
+    assert capsys.readouterr().out.count(f"has lost tokenizer/{name}: preparing again") == 1
+    assert contents(output_dir) == contents(prepared)
+
+
+def test_an_altered_tokenizer_is_written_again(corpus: Path, prepared: Path, tmp_path: Path) -> None:
+    output_dir = tmp_path / "shards"
+    shutil.copytree(prepared, output_dir)
+    path = output_dir / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text() + " ")
+    assert main(arguments(corpus, output_dir)) == 0
+    assert contents(output_dir) == contents(prepared)
+
+
+def test_a_corpus_and_a_vocabulary_that_have_moved_are_the_same(
+    corpus: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocabulary = prepared / "tokenizer" / "vocab.txt"
+    assert main(arguments(corpus, tmp_path / "shards", f"tokenizer.vocab_file={vocabulary}")) == 0
+    before = contents(tmp_path / "shards")
+    shutil.copytree(corpus, tmp_path / "moved" / "docs")
+    shutil.copy(vocabulary, tmp_path / "moved" / "words.txt")
+    moved = f"tokenizer.vocab_file={tmp_path / 'moved' / 'words.txt'}"
+    assert main(arguments(tmp_path / "moved" / "docs" / "*.jsonl", tmp_path / "shards", moved)) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert contents(tmp_path / "shards") == before
+
+
 def test_an_interrupted_run_of_another_seed_leaves_no_trace(corpus: Path, prepared: Path, tmp_path: Path) -> None:
     output_dir = tmp_path / "shards"
     assert main(arguments(corpus, output_dir, "seed=9", "dupe_factor=3")) == 0
@@ -209,7 +245,7 @@ def test_kill_at_any_moment_and_rerun_give_the_same_bytes(corpus: Path, prepared
         while process.poll() is None and not list(output_dir.glob(appearance)):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, f"it ended by itself before {appearance} was seen"
     assert main(keys) == 0
     assert contents(output_dir) == contents(prepared)
 
@@ -231,12 +267,12 @@ def test_a_bad_line_ends_in_one_message_and_mending_it_continues(corpus: Path, p
     assert main(keys) == 0
 
 
-def test_a_full_disk_ends_in_one_message_and_nothing_half_written_counts(
+def test_a_full_disk_at_a_shard_ends_in_one_message_and_nothing_half_written_counts(
     corpus: Path, prepared: Path, tmp_path: Path
 ) -> None:
     output_dir = tmp_path / "shards"
-    keys = arguments(corpus, output_dir)
-    limit = 6000  # bytes a file may have: enough for the vocabulary, not for tokenizer.json or a shard
+    keys = arguments(corpus, output_dir, "executor.task_bytes=2000")
+    limit = 8000  # bytes a file may have: tokenizer.json has 5,200, a scatter file 1,900, the smallest shard 10,700
     result = subprocess.run(
         command(*keys),
         capture_output=True,
@@ -245,9 +281,10 @@ def test_a_full_disk_ends_in_one_message_and_nothing_half_written_counts(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert result.returncode != 0
-    assert "File too large" in result.stderr
+    assert re.search(r"cannot write .*train-000-\d{5}-000\.tar.*File too large", result.stderr)
     assert "Traceback" not in result.stderr
     assert not [name for name in contents(output_dir) if name.endswith((".tar", ".tmp", "manifest.json"))]
+    assert len(list(output_dir.glob(".work/scatter-*/*.scatter"))) == 6
     assert main(keys) == 0
     assert contents(output_dir) == contents(prepared)
 

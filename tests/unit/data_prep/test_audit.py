@@ -141,7 +141,7 @@ def test_an_index_of_other_places_is_found(finished: Path, capsys: pytest.Captur
 
 def test_a_stray_shard_is_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (finished / "train-009-00000-000.tar").write_bytes(b"")
-    (finished / ".train-009-00000-001.tar.tmp").write_bytes(b"a crash left this, and no reader looks at it")
+    (finished / ".train-009-00000-001.tar.4711.tmp").write_bytes(b"a crash left this, and no reader looks at it")
     code, faults = audit(finished, capsys)
     assert (code, len(faults)) == (1, 1)
     assert faults[0].startswith("train-009-00000-000.tar: not in the manifest")

@@ -1,4 +1,5 @@
 import errno
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,7 +171,11 @@ def test_leftovers_of_a_crash_are_replaced(tmp_path: Path) -> None:
     build(prose_like_documents(10), tmp_path / "clean")
     dirty = tmp_path / "dirty"
     dirty.mkdir()
-    for name in ("train-000-00000-000.tar", ".train-000-00000-000.tar.tmp", "train-000-00000-000.index.npy"):
+    for name in (
+        "train-000-00000-000.tar",
+        f".train-000-00000-000.tar.{os.getpid()}.tmp",
+        "train-000-00000-000.index.npy",
+    ):
         (dirty / name).write_bytes(b"half a shard" * 100_000)
     build(prose_like_documents(10), dirty)
     assert files_of(dirty) == files_of(tmp_path / "clean")
@@ -197,7 +202,7 @@ def test_a_full_disk_keeps_the_shards_before_it(tmp_path: Path, small_files: int
     build(documents, tmp_path / "small", "shards.shard_bytes=9000")
     whole = files_of(tmp_path / "small")
     (tmp_path / "full").mkdir()
-    blocked = tmp_path / "full" / ".train-000-00000-002.tar.tmp"
+    blocked = tmp_path / "full" / f".train-000-00000-002.tar.{os.getpid()}.tmp"
     blocked.symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"train-000-00000-002\.tar.*No space left on device") as caught:
         build(documents, tmp_path / "full", "shards.shard_bytes=9000")

@@ -19,7 +19,7 @@ def write(path: Path, text: str = "text") -> str:
 
 def listed(paths: list[str], corpus_format: CorpusFormat = CorpusFormat.text, exclude: Path = NOWHERE) -> list[str]:
     config = CorpusConfig(paths=paths, format=corpus_format, text_key="text")
-    return [file.path for file in list_files(config, exclude)]
+    return [file.path for file in list_files(config, [exclude])]
 
 
 def test_files_folders_and_globs_are_listed_once_and_sorted(tmp_path: Path) -> None:
@@ -51,6 +51,29 @@ def test_the_output_directory_is_never_part_of_the_corpus(tmp_path: Path) -> Non
     assert listed([str(tmp_path)], exclude=tmp_path / "out") == [path]
 
 
+def test_an_output_directory_in_other_words_is_still_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "docs" / "a.txt")
+    write(tmp_path / "docs" / "out" / "tokenizer" / "vocab.txt")
+    (tmp_path / "link").symlink_to(tmp_path / "docs" / "out")
+    assert listed([str(tmp_path / "docs")], exclude=tmp_path / "link") == [path]
+    assert listed([str(tmp_path / "docs")], exclude=tmp_path / "docs" / ".." / "docs" / "out") == [path]
+
+
+def test_every_excluded_folder_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt")
+    folders = [tmp_path / "out", tmp_path / "work"]
+    for folder in folders:
+        write(folder / "b.txt")
+    config = CorpusConfig(paths=[str(tmp_path)], format=CorpusFormat.text, text_key="text")
+    assert [file.path for file in list_files(config, folders)] == [path]
+
+
+def test_a_corpus_inside_the_output_directory_is_refused_as_such(tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "a.txt")
+    with pytest.raises(ValueError, match="lies where data_prep writes"):
+        listed([str(tmp_path / "docs")], exclude=tmp_path)
+
+
 def test_a_url_of_any_fsspec_file_system_is_listed() -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/lambert-corpus/a.txt", b"text")
@@ -63,9 +86,23 @@ def test_a_url_of_any_fsspec_file_system_is_listed() -> None:
 def test_a_file_changed_in_place_has_another_version(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt")
     config = CorpusConfig(paths=[path], format=CorpusFormat.text, text_key="text")
-    before = list_files(config, NOWHERE)
+    before = list_files(config, [NOWHERE])
     os.utime(path, (1, 1))
-    assert list_files(config, NOWHERE) != before
+    assert list_files(config, [NOWHERE]) != before
+
+
+def test_a_remote_file_written_again_has_another_version() -> None:
+    memory = fsspec.filesystem("memory")
+    config = CorpusConfig(paths=["memory://lambert-version/a.txt"], format=CorpusFormat.text, text_key="text")
+    versions = set()
+    try:
+        for _ in range(2):
+            memory.pipe("/lambert-version/a.txt", b"text")
+            versions |= {file.version for file in list_files(config, [])}
+    finally:
+        memory.rm("/lambert-version", recursive=True)
+    assert len(versions) == 2
+    assert "" not in versions
 
 
 @pytest.mark.parametrize(
@@ -98,4 +135,4 @@ def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"text" * 1000))
     config = CorpusConfig(paths=[str(path)], format=CorpusFormat.text, text_key="text")
-    assert [file.size for file in list_files(config, NOWHERE)] == [path.stat().st_size]
+    assert [file.size for file in list_files(config, [NOWHERE])] == [path.stat().st_size]

@@ -27,8 +27,11 @@ def shard(name: str) -> ShardInfo:
 
 
 def test_only_unlisted_files_with_a_shards_name_are_removed(tmp_path: Path) -> None:
-    kept = ["train-000-00000-000.tar", "train-000-00000-000.index.npy", "manifest.json", "my-own.tar", "train.tar"]
-    stale = ["train-001-00000-000.tar", "held_out-000-00000-000.index.npy", ".train-001-00000-000.tar.tmp"]
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / ".vocab.txt.17.tmp").touch()
+    kept = ["train-000-00000-000.tar", "train-000-00000-000.index.npy", "manifest.json", "my-own.tar", ".my-own.17.tmp"]
+    stale = ["train-001-00000-000.tar", "held_out-000-00000-000.index.npy", ".train-001-00000-000.tar.4711.tmp"]
+    stale += ["train-1000-123456-1000.tar", ".manifest.json.4711.tmp"]
     for name in [*kept, *stale]:
         (tmp_path / name).touch()
     manifest = Manifest(
@@ -44,4 +47,5 @@ def test_only_unlisted_files_with_a_shards_name_are_removed(tmp_path: Path) -> N
         splits={"train": [shard(kept[0])]},
     )
     remove_leftovers(tmp_path, manifest)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "tokenizer"])
+    assert list((tmp_path / "tokenizer").iterdir()) == []

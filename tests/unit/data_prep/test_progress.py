@@ -1,4 +1,7 @@
+import io
+import threading
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -27,3 +30,22 @@ def test_without_a_terminal_there_are_only_sparse_lines(
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("slow") and " 50%" in line for line in lines)
+
+
+def test_lines_go_to_the_terminal_even_when_a_task_redirects_stderr_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    reading = threading.Event()
+
+    def read_done() -> int:
+        if threading.current_thread() is not threading.main_thread():
+            reading.wait()  # the follower gets no further before stderr is redirected
+        return 50
+
+    elsewhere = io.StringIO()
+    with show_progress("slow", 100, "B", read_done), redirect_stderr(elsewhere):
+        reading.set()
+        time.sleep(0.2)
+    assert elsewhere.getvalue() == ""
+    assert capsys.readouterr().err.startswith("slow")

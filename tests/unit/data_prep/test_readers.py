@@ -106,3 +106,16 @@ def test_a_task_reads_its_own_files_only_and_notes_its_progress(tmp_path: Path) 
     assert [document.text for document in documents] == ["1", "2"]
     assert documents[1].metadata["source"] == f"{paths[2]}:1"
     assert int((tmp_path / "progress" / "00001").read_text()) > 0
+
+
+@pytest.mark.parametrize("corpus_format", [CorpusFormat.text, CorpusFormat.text_blank_lines, CorpusFormat.jsonl])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2"])
+def test_a_compressed_file_of_zero_bytes_is_refused(tmp_path: Path, corpus_format: CorpusFormat, suffix: str) -> None:
+    path = write(tmp_path / f"a{suffix}", b"")
+    with pytest.raises(ValueError, match=r"a\.\w+: a compressed file of zero bytes; fetch"):
+        read(path, corpus_format)
+
+
+def test_a_compressed_file_of_no_text_and_an_empty_plain_file_are_read(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.jsonl.gz", gzip.compress(b"")), CorpusFormat.jsonl) == []
+    assert read(write(tmp_path / "a.jsonl", b""), CorpusFormat.jsonl) == []

@@ -36,8 +36,7 @@ def as_rows(documents: TokenizedDocuments) -> dict[bytes, list[list[int]]]:
     return rows
 
 
-def write(path: Path, parts: list[Rows], num_buckets: int, segment_tokens: int = 10**6) -> None:
-    first = 0
+def write(path: Path, parts: list[Rows], num_buckets: int, segment_tokens: int = 10**6, first: int = 0) -> None:
     with ScatterWriter(path, num_buckets, vocab_size=1000, segment_tokens=segment_tokens) as writer:
         for rows in parts:
             writer.add(tokenized(rows, first), np.arange(first, first + len(rows)) % num_buckets)
@@ -54,26 +53,48 @@ def test_every_document_is_read_back_from_its_bucket(
     write(path, parts, num_buckets, segment_tokens)
     wanted = list(as_rows(tokenized([row for rows in parts for row in rows])).items())
     for bucket in range(num_buckets):
-        assert list(as_rows(read_bucket([path], bucket)).items()) == wanted[bucket::num_buckets]
+        assert list(as_rows(read_bucket([path], bucket)[0]).items()) == wanted[bucket::num_buckets]
     assert read_counts(path).get("documents", 0) == len(wanted)
 
 
 def test_the_files_of_all_tasks_are_read_in_order(tmp_path: Path) -> None:
     for number in range(3):
-        write(tmp_path / str(number), [[[[number]]]], 1)
-    assert read_bucket([tmp_path / str(number) for number in range(3)], 0).token_ids.tolist() == [0, 1, 2]
+        write(tmp_path / str(number), [[[[number]]]], 1, first=number)
+    assert read_bucket([tmp_path / str(number) for number in range(3)], 0)[0].token_ids.tolist() == [0, 1, 2]
+
+
+@given(parts=st.lists(ROWS, min_size=1, max_size=3), segment_tokens=st.integers(1, 40))
+@settings(deadline=None, max_examples=30)
+def test_a_document_met_again_is_dropped_and_counted(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[Rows], segment_tokens: int
+) -> None:
+    path = tmp_path_factory.mktemp("scatter") / "0.scatter"
+    write(path, [*parts, []], 1, segment_tokens)
+    once, none_dropped = read_bucket([path], 0)
+    documents, num_dropped = read_bucket([path, path, path], 0)
+    assert list(as_rows(documents).items()) == list(as_rows(once).items())
+    assert (none_dropped, num_dropped) == (0, 2 * len(once.ids))
+
+
+def test_a_document_twice_in_one_range_is_dropped_too(tmp_path: Path) -> None:
+    rows = [[[1, 2], [3]], [[4]]]
+    with ScatterWriter(tmp_path / "twice", 1, vocab_size=1000) as writer:
+        writer.add(concatenate_documents([tokenized(rows), tokenized(rows)]), np.zeros(4, dtype=np.int64))
+    documents, num_dropped = read_bucket([tmp_path / "twice"], 0)
+    assert list(as_rows(documents).items()) == list(as_rows(tokenized(rows)).items())
+    assert num_dropped == 2
 
 
 def test_an_empty_task_has_empty_buckets(tmp_path: Path) -> None:
     write(tmp_path / "empty", [], 2)
-    assert len(read_bucket([tmp_path / "empty"], 1).ids) == 0
-    assert len(read_bucket([], 0).token_ids) == 0
+    assert len(read_bucket([tmp_path / "empty"], 1)[0].ids) == 0
+    assert len(read_bucket([], 0)[0].token_ids) == 0
 
 
 def test_a_vocabulary_of_more_than_65536_keeps_its_ids(tmp_path: Path) -> None:
     with ScatterWriter(tmp_path / "wide", 1, vocab_size=100_000) as writer:
         writer.add(tokenized([[[99_999, 70_000]]]), np.array([0]))
-    assert read_bucket([tmp_path / "wide"], 0).token_ids.tolist() == [99_999, 70_000]
+    assert read_bucket([tmp_path / "wide"], 0)[0].token_ids.tolist() == [99_999, 70_000]
 
 
 def test_an_interrupted_task_leaves_nothing(tmp_path: Path) -> None:

@@ -140,3 +140,18 @@ def test_a_missing_shard_is_one_message(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_the_suffix_of_a_place_may_be_left_out() -> None:
     assert parse_place("a:1:2") == parse_place("a.tar:1:2") == ("a.tar", 1, 2)
+
+
+@pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "damaged"])
+def test_a_tokenizer_that_cannot_be_read_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    finish_directory(tmp_path, {"train": build(prose_like_documents(2), tmp_path).shards})
+    path = tmp_path / "tokenizer" / "tokenizer.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert main([str(tmp_path)]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"show: {path} cannot be read (")
+    assert output.err.count("\n") == 1

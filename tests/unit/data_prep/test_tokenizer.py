@@ -95,6 +95,11 @@ def test_published_vocabularies_give_the_ids_of_transformers(
     assert token_ids.tolist() == oracle(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
+def json_with_a_hole() -> str:
+    ids = {token: number for number, token in enumerate(SPECIAL_TOKENS)} | {"late": len(SPECIAL_TOKENS) + 1}
+    return Tokenizer(models.WordPiece(ids, unk_token="[UNK]")).to_str()
+
+
 def bpe_json() -> str:
     return Tokenizer(models.BPE()).to_str()
 
@@ -105,6 +110,7 @@ def bpe_json() -> str:
         ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", r"vocab\.txt has no \[MASK\]: pretraining needs"),
         ("vocab.txt", "\n".join([*SPECIAL_TOKENS, "a", "b", "a"]), r"vocab\.txt, line 6: 'a' occurs twice"),
         ("tokenizer.json", "{}", r"tokenizer\.json is no tokenizer\.json"),
+        ("tokenizer.json", json_with_a_hole(), r"tokenizer\.json has no token of id 5, but ids up to 6"),
         ("tokenizer.json", bpe_json(), "holds a BPE model; data_prep needs WordPiece"),
     ],
 )

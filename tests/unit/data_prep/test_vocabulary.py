@@ -67,6 +67,14 @@ def test_the_sample_is_bounded_and_spread_over_the_files(tmp_path: Path) -> None
     for number in range(10):
         (tmp_path / f"{number}.txt").write_text(f"{number}" * 1000)
     corpus = CorpusConfig(paths=[str(tmp_path)], format=CorpusFormat.text, text_key="text")
-    files = list_files(corpus, tmp_path / "out")
+    files = list_files(corpus, [])
     assert list(sample_texts(files, corpus, 500)) == [f"{number}" * 50 for number in range(10)]
     assert list(sample_texts(files, corpus, 10**6)) == [f"{number}" * 1000 for number in range(10)]
+
+
+def test_the_sample_counts_bytes_and_cuts_no_character(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in ("你好你好", "ab", "你好")))
+    corpus = CorpusConfig(paths=[str(tmp_path)], format=CorpusFormat.jsonl, text_key="text")
+    files = list_files(corpus, [])
+    samples = {size: list(sample_texts(files, corpus, size)) for size in (7, 12, 13, 16)}
+    assert samples == {7: ["你好"], 12: ["你好你好"], 13: ["你好你好", "a"], 16: ["你好你好", "ab"]}

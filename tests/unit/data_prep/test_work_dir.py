@@ -1,11 +1,13 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from conf.compose import compose
+from data_prep import work_dir
 from data_prep.config import DataPrepConfig
 from data_prep.corpus import CorpusFile
 from data_prep.plan import Plan, make_plan
@@ -77,6 +79,21 @@ def test_a_changed_corpus_changes_every_key(alter: Callable[[list[CorpusFile]], 
 def test_another_vocabulary_changes_tokens_and_shards() -> None:
     pairs = list(zip(keys(make_config()), keys(make_config(), sha256="other"), strict=True))
     assert [before != after for before, after in pairs] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("name", ["BUILD_VERSION", "FORMAT_VERSION"])
+def test_a_new_release_builds_again_from_the_same_tokens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(make_config())
+    monkeypatch.setattr(work_dir, name, 99)
+    changed = [old != new for old, new in zip(before, keys(make_config()), strict=True)]
+    assert changed == [False, False, False, True]
+
+
+def test_another_numpy_builds_again_from_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(make_config())
+    monkeypatch.setattr("data_prep.work_dir.version", lambda package: "0.0" if package == "numpy" else version(package))
+    changed = [old != new for old, new in zip(before, keys(make_config()), strict=True)]
+    assert changed == [False, False, False, True]
 
 
 def test_results_of_another_key_are_removed_and_those_of_this_key_kept(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+import pytest
+
+from conf.compose import compose
+from data_prep.config import DataPrepConfig
+from tests.unit.data_prep.example_shards import data_prep_config
+
+
+@pytest.mark.parametrize(("max_seq_length", "wanted"), [(128, 20), (512, 77)])
+def test_the_default_number_of_predictions_is_that_of_google_research_bert(max_seq_length: int, wanted: int) -> None:
+    config = data_prep_config(f"sequence.max_seq_length={max_seq_length}")
+    assert config.masking.max_predictions_per_seq == wanted
+
+
+def test_a_number_of_predictions_that_is_given_stays() -> None:
+    assert data_prep_config("masking.max_predictions_per_seq=7").masking.max_predictions_per_seq == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("masking.max_predictions_per_seq=0", "at least 1, or null"),
+        ("shards.block_size=0", "between 1 and 65536 sequences"),
+        ("shards.block_size=65537", "between 1 and 65536 sequences"),
+        ("executor.work_dir=s3://bucket/work", "a local folder, or null"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_key(override: str, message: str) -> None:
+    key, _, value = override.partition("=")
+    with pytest.raises(ValueError, match=message) as caught:
+        compose("data_prep", DataPrepConfig, ["output_dir=a", "corpus.paths=[b]", "corpus.format=text", override])
+    assert key in str(caught.value)
+    assert value in str(caught.value)
