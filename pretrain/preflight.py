@@ -45,24 +45,29 @@ def make_plan(
         f"there are {world_size} ranks and every rank needs a stream; start at most {streams} processes, "
         "or start a new run with more streams",
     )
-    orders = []
-    for index, (phase, manifest) in enumerate(zip(phases, manifests, strict=True)):
+    for phase, manifest in zip(phases, manifests, strict=True):
         require(
             not evaluation.every or bool(manifest.splits.get(HELD_OUT)),
             "evaluation.every",
             evaluation.every,
             f"{phase.shards_dir} has no held-out shards; set it to 0, or prepare with held_out_fraction above 0",
         )
-        order = PhaseOrder(
+    orders = _orders(phases, manifests, seed)
+    with_pairs = any(manifest.config["pairs"]["kind"] != "none" for manifest in manifests)
+    return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(phases, orders, world_size))
+
+
+def _orders(phases: Sequence[PhaseConfig], manifests: Sequence[Manifest], seed: int) -> list[PhaseOrder]:
+    return [
+        PhaseOrder(
             seed=seed,
             phase=index,
             shard_sequences=tuple(shard.sequences for shard in manifest.splits.get(TRAIN, [])),
             num_streams=phase.data.num_streams,
             global_batch_size=phase.data.global_batch_size,
         )
-        orders.append(order)
-    with_pairs = any(manifest.config["pairs"]["kind"] != "none" for manifest in manifests)
-    return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(phases, orders, world_size))
+        for index, (phase, manifest) in enumerate(zip(phases, manifests, strict=True))
+    ]
 
 
 def _model_for(model: ModelConfig, manifests: Sequence[Manifest]) -> ModelConfig:

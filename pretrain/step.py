@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
 from pretrain.config import PhaseConfig
-from pretrain.data.feed import StepBatches, feed_steps
+from pretrain.data.feed import StepBatches, StepCounts, feed_steps
 from pretrain.data.order import PhaseOrder
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
@@ -87,32 +88,16 @@ def _run_step(
     rate = learning_rate(step, max_steps=config.max_steps, peak=config.learning_rate, schedule=config.lr_schedule)
     losses = accumulate_gradients(engine, batches, ranks.device, seed=seed, phase=phase_index, step=step)
     grad_norm = engine.step(rate)
-    # One reduction carries the losses, the wish to stop and the time lost to data: ranks cannot disagree.
-    reduced = ranks.sum(torch.tensor([*losses.tolist(), float(stop.requested), waited], dtype=torch.float64))
-    mlm_loss, mlm_correct, nsp_loss, nsp_correct, stops, waited_everywhere = reduced.tolist()
-    if not math.isfinite(mlm_loss + nsp_loss + grad_norm):
-        ranks.together(lambda: _refuse_to_go_on(state.step + 1, mlm_loss + nsp_loss, grad_norm))
-    sums = StepSums(
-        mlm_loss_sum=mlm_loss,
-        mlm_correct=int(mlm_correct),
-        masked_tokens=counts.masked_tokens,
-        nsp_loss_sum=nsp_loss,
-        nsp_correct=int(nsp_correct),
-        pairs=counts.pairs,
-        steps=1,
-        tokens=counts.tokens,
-        sequences=counts.sequences,
-        squared_lengths=counts.squared_lengths,
-        computed_tokens=counts.computed_tokens,
-        seconds=time.perf_counter() - started,
-        data_wait_seconds=waited_everywhere / ranks.world_size,
-    )
+    agreed = _agree(losses, stop, waited, ranks)
     state = replace(
         state,
         step=state.step + 1,
         sequences_seen=state.sequences_seen + counts.sequences,
         tokens_seen=state.tokens_seen + counts.tokens,
     )
+    if not math.isfinite(agreed.mlm_loss + agreed.nsp_loss + grad_norm):
+        ranks.together(lambda: _refuse_to_go_on(state.step, agreed.mlm_loss + agreed.nsp_loss, grad_norm))
+    sums = _step_sums(agreed, counts, seconds=time.perf_counter() - started)
     values: Record = {
         "step": state.step,
         "phase": phase_index,
@@ -124,7 +109,41 @@ def _run_step(
         "sequences_seen": state.sequences_seen,
         "sequence_hash": counts.sequence_hash,
     }
-    return StepResult(state=state, sums=sums, values=values, stop_requested=stops > 0)
+    return StepResult(state=state, sums=sums, values=values, stop_requested=agreed.stops > 0)
+
+
+class _Agreed(NamedTuple):
+    """What one reduction after the update tells all ranks: sums over ranks, the wait their mean."""
+
+    mlm_loss: float
+    mlm_correct: float
+    nsp_loss: float
+    nsp_correct: float
+    stops: float  # ranks that were asked to stop
+    data_wait_seconds: float
+
+
+def _agree(losses: torch.Tensor, stop: StopRequest, waited: float, ranks: Ranks) -> _Agreed:
+    mine = [*losses.tolist(), float(stop.requested), waited / ranks.world_size]
+    return _Agreed(*ranks.sum(torch.tensor(mine, dtype=torch.float64)).tolist())
+
+
+def _step_sums(agreed: _Agreed, counts: StepCounts, *, seconds: float) -> StepSums:
+    return StepSums(
+        mlm_loss_sum=agreed.mlm_loss,
+        mlm_correct=int(agreed.mlm_correct),
+        masked_tokens=counts.masked_tokens,
+        nsp_loss_sum=agreed.nsp_loss,
+        nsp_correct=int(agreed.nsp_correct),
+        pairs=counts.pairs,
+        steps=1,
+        tokens=counts.tokens,
+        sequences=counts.sequences,
+        squared_lengths=counts.squared_lengths,
+        computed_tokens=counts.computed_tokens,
+        seconds=seconds,
+        data_wait_seconds=agreed.data_wait_seconds,
+    )
 
 
 def _refuse_to_go_on(step: int, loss_sum: float, grad_norm: float) -> None:
