@@ -113,6 +113,10 @@ class ProgressLines:
 
 def describe(record: Record) -> str:
     """Return the numbers worth a glance, as `loss 6.4312, lr 1.25e-04, 12,345 tokens/s`; those that are there."""
-    formats = {"loss": "loss {:.4f}", "learning_rate": "lr {:.2e}", "tokens_per_second": "{:,.0f} tokens/s"}
-    formats["held_out_mlm_loss"] = "held-out {:.4f}"
+    formats = {
+        "loss": "loss {:.4f}",
+        "held_out_mlm_loss": "held-out {:.4f}",
+        "learning_rate": "lr {:.2e}",
+        "tokens_per_second": "{:,.0f} tokens/s",
+    }
     return ", ".join(text.format(record[name]) for name, text in formats.items() if record.get(name) is not None)
