@@ -1,4 +1,4 @@
-"""One group of workers per world size, shared by all tests of a session."""
+"""One group of workers per world size, shared by all tests of this folder and gone after them."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from tests.distributed.workers import WorkerGroup
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def worker_group() -> Iterator[Callable[[int], WorkerGroup]]:
     groups: dict[int, WorkerGroup] = {}
 
