@@ -43,7 +43,7 @@ class WandbTracker:
         self._last_step = step
         try:
             self._run.log({"step": step, **values}, step=step)
-        except (wandb.Error, OSError) as error:
+        except Exception as error:  # a dead service raises what is no wandb.Error: HandleAbandonedError, say
             self._give_up(error)
 
     def close(self, *, failed: bool) -> None:
@@ -52,7 +52,7 @@ class WandbTracker:
             return
         try:
             self._run.finish(exit_code=int(failed))
-        except (wandb.Error, OSError) as error:
+        except Exception as error:  # a dead service raises what is no wandb.Error: HandleAbandonedError, say
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
@@ -63,7 +63,7 @@ class WandbTracker:
             _first_line(error),
         )
         # Now, or it raises the same again when Python exits, and prints a stack of 20 lines.
-        with suppress(wandb.Error, OSError):
+        with suppress(Exception):
             wandb.teardown()
 
 
