@@ -1,5 +1,5 @@
 # make quickstart: a pretrained, resumed, exported BERT from nothing but Python 3.11, gcc, make and a package index.
-# make test: everything this machine can check.
+# make test: everything this machine can check. make slow: the long matrices, which it leaves out.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: quickstart install test lint types unit format clean
+.PHONY: quickstart install test lint types unit slow format clean
 
 quickstart: $(READY)
 	@$(BIN)/python -m launch.quickstart
@@ -39,6 +39,9 @@ unit: $(READY)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
+
+slow: $(READY)
+	$(BIN)/pytest -m slow
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

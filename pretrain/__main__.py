@@ -3,41 +3,52 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from conf.compose import compose, to_dict
-from data_prep.manifest import HELD_OUT, TRAIN, Manifest
-from pretrain.checkpoint.restore import Checkpoint, find_checkpoint, restore
-from pretrain.checkpoint.save import save_checkpoint
+from data_prep.manifest import HELD_OUT, TRAIN
+from pretrain.checkpoint.restore import Checkpoint, restore
+from pretrain.checkpoint.saver import Saver
 from pretrain.config import PretrainConfig
 from pretrain.data.order import streams_of
-from pretrain.data.reader import BlockReader, ShardDirectory
-from pretrain.distributed import FailureElsewhereError, Ranks, report_failure, start_ranks
+from pretrain.data.reader import BlockReader
+from pretrain.distributed import (
+    FailureElsewhereError,
+    Ranks,
+    bound_waiting,
+    leave_at_once,
+    report_failure,
+    start_ranks,
+)
 from pretrain.engine import Engine, build_engine
 from pretrain.evaluate import evaluate
 from pretrain.loop import Actions, Intervals, train
 from pretrain.model.bert import BertForPretraining
 from pretrain.phases import RunState, locate, total_steps
-from pretrain.preflight import Plan, make_plan
-from pretrain.resume import require_resumable
+from pretrain.run_check import Checked, check
 from pretrain.run_directory import prepare_run_directory, require_shared
+from pretrain.run_status import FailureStatus, RunStatus, Standing, describe_ending, ending, write_status
 from pretrain.seeds import model_seed
-from pretrain.step import PhaseData, run_steps
+from pretrain.step import PhaseData, Training, run_steps
+from pretrain.step_watch import StepWatch
 from pretrain.stop import StopRequest
 from pretrain.track.metrics import Record, step_metrics
 from pretrain.track.recorder import Recorder, open_recorder
 from pretrain.track.run_files import ensure_run_id
+from pretrain.track.trust_ratios import trust_ratio_metrics
 
 EXIT_USER_ERROR = 2
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one process of a training; return its exit code: 0 when done or stopped on request, 2 for a user's error."""
+    """Run one process of a training; return its exit code.
+
+    0 when the run is done, `stop_exit_code` when it was stopped before, 2 for a user's error. Any other error ends the
+    process with 1.
+    """
     stop = StopRequest()  # first of all: a launcher that tears the ranks down must not cut off the message of one
     try:
         config = compose("pretrain", PretrainConfig, arguments)
@@ -47,96 +58,89 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_USER_ERROR
     ranks = start_ranks(config.engine.collective_timeout_seconds)
     try:
-        run(config, ranks, stop)
+        exit_code = 0 if run(config, ranks, stop) else config.stop_exit_code
     except (ValueError, OSError) as error:
         report_failure(error)
-        return EXIT_USER_ERROR
-    finally:
-        dist.destroy_process_group()
-    return 0
+        exit_code = EXIT_USER_ERROR
+    except (Exception, KeyboardInterrupt) as error:
+        leave_at_once(error)
+    dist.destroy_process_group()
+    return exit_code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What is known once nothing about the command can be wrong any more."""
+def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
+    """Check everything that can be checked, then train; return whether the run is done. All ranks call it together.
 
-    plan: Plan
-    shards: list[ShardDirectory]  # one per phase
-    manifests: list[Manifest]
-    checkpoint: Checkpoint | None
-    described: dict[str, Any]  # what a later resume must match: config and manifests
-
-    @property
-    def state(self) -> RunState:
-        """Where the run stands."""
-        return RunState() if self.checkpoint is None else self.checkpoint.state
-
-
-def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> None:
-    """Check everything that can be checked, build the parts, hand them to the loop. All ranks call it together."""
+    One that is not done was asked to stop, and the same command goes on with it.
+    """
     checked = check(config, ranks)
-    run_dir, state, total = Path(config.run_dir), checked.state, total_steps(config.phases)
-    last_step = min(total, config.stop_after or total)
-    if state.step >= last_step:
+    run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
+    if step >= last_step_of(config):
         if ranks.is_first:
-            print(f"already done: {run_dir} stands at step {state.step:,} of {total:,}", file=sys.stderr)
-        return
-    ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
-    run_id = ranks.broadcast(lambda: ensure_run_id(run_dir))
-    ranks.together(lambda: require_shared(run_dir, run_id))
+            print(f"already done: {run_dir} stands at step {step:,} of {total:,}", file=sys.stderr)
+        status = ending(step, total_steps=total, stop_after=config.stop_after, reasons=[])
+    else:
+        ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
+        run_id = ranks.broadcast(lambda: ensure_run_id(run_dir))
+        ranks.together(lambda: require_shared(run_dir, run_id))
+        running = RunStatus(state=Standing.running, step=step, total_steps=total)
+        ranks.broadcast(lambda: write_status(run_dir, running))
+        stop.after_minutes(config.max_minutes)
+        watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=config.engine.collective_timeout_seconds)
+        with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:
+            status = train_to_end(config, checked, ranks, stop, watch)
+    ranks.broadcast(lambda: write_status(run_dir, status))
+    return status.state is Standing.done
+
+
+def last_step_of(config: PretrainConfig) -> int:
+    """Return the step after which this process leaves, unless it is asked to before."""
+    total = total_steps(config.phases)
+    return min(total, config.stop_after or total)
+
+
+def train_to_end(
+    config: PretrainConfig, checked: Checked, ranks: Ranks, stop: StopRequest, watch: StepWatch
+) -> RunStatus:
+    """Build the parts, hand them to the loop, and return how the run stands when it has ended or was stopped."""
+    run_dir, state, total = Path(config.run_dir), checked.state, total_steps(config.phases)
+    last_step = last_step_of(config)
     engine = start_engine(config, checked, ranks)
-    phases = phase_data(config, checked, ranks)
-    with ranks.together(lambda: start_recorder(config, ranks, start_step=state.step, total_steps=total)) as recorder:
+    training = Training(
+        engine=engine,
+        phases=phase_data(config, checked, ranks),
+        ranks=ranks,
+        stop=stop,
+        seed=config.seed,
+        max_bad_steps=config.max_bad_steps,
+        checkpoints=run_dir / "checkpoints",
+    )
+    with (
+        ranks.together(lambda: start_recorder(config, ranks, start_step=state.step, total_steps=total)) as recorder,
+        Saver(
+            training.checkpoints,
+            config.checkpoint,
+            engine,
+            ranks,
+            run=checked.described,
+            last_step=last_step,
+            warn=recorder.note,
+        ) as saver,
+    ):
         for note in (describe_start(engine, ranks, checked.checkpoint), *checked.plan.notes):
             recorder.note(note)
         final = train(
-            run_steps(engine, phases, ranks, state=state, last_step=last_step, seed=config.seed, stop=stop),
+            watch.follow(run_steps(training, state=state, last_step=last_step)),
             state=state,
             last_step=last_step,
             total_steps=total,
             every=intervals(config),
-            do=actions(config, checked, engine, ranks, recorder),
+            do=actions(config, checked, engine, ranks, recorder, saver),
         )
-        recorder.note(describe_end(final, total, run_dir, stop))
-
-
-def check(config: PretrainConfig, ranks: Ranks) -> Checked:
-    """Hold config, shards, ranks and checkpoint against each other; fill in `config.model` from the shards.
-
-    Raises ValueError or OSError on every rank, before anything is written or built.
-    """
-    shards = ranks.together(lambda: [ShardDirectory(phase.shards_dir) for phase in config.phases])
-    manifests = ranks.broadcast(lambda: [directory.read_manifest() for directory in shards])
-    for directory, manifest in zip(shards, manifests, strict=True):
-        directory.use(manifest)
-    plan = ranks.together(
-        lambda: make_plan(
-            manifests,
-            phases=config.phases,
-            model=config.model,
-            engine=config.engine,
-            evaluation=config.evaluation,
-            seed=config.seed,
-            world_size=ranks.world_size,
-        )
-    )
-    ranks.together(lambda: check_own_shards(shards, manifests, ranks))
-    config.model = plan.model
-    described = to_dict(config) | {"manifests": [manifest.fingerprint() for manifest in manifests]}
-    checkpoint = find_checkpoint(Path(config.run_dir) / "checkpoints", ranks)
-    if checkpoint is not None:
-        saved, step = checkpoint.run, checkpoint.state.step
-        ranks.together(
-            lambda: require_resumable(saved, described, step=step, allow=config.resume.allow, where=config.run_dir)
-        )
-    return Checked(plan=plan, shards=shards, manifests=manifests, checkpoint=checkpoint, described=described)
-
-
-def check_own_shards(shards: list[ShardDirectory], manifests: list[Manifest], ranks: Ranks) -> None:
-    """Check existence and size of this rank's share of all shards. Raises ShardError naming the shard."""
-    for directory, manifest in zip(shards, manifests, strict=True):
-        listed = [shard for split in sorted(manifest.splits) for shard in manifest.splits[split]]
-        directory.check_sizes(listed[ranks.rank :: ranks.world_size])
+        reasons = ranks.gather(stop.reason)
+        status = ending(final.step, total_steps=total, stop_after=config.stop_after, reasons=reasons)
+        recorder.note(describe_ending(status, run_dir))
+    return status
 
 
 def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engine:
@@ -146,8 +150,16 @@ def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engi
         torch.use_deterministic_algorithms(True)
     torch.manual_seed(model_seed(config.seed))
     plan, checkpoint = checked.plan, checked.checkpoint
-    model = ranks.together(lambda: BertForPretraining(plan.model, config.kernels, with_pairs=plan.with_pairs))
+    model = ranks.together(
+        lambda: BertForPretraining(
+            plan.model,
+            config.kernels,
+            with_pairs=plan.with_pairs,
+            activation_checkpointing=config.engine.activation_checkpointing,
+        )
+    )
     engine = build_engine(model.to(ranks.device), config.engine, config.optimizer)
+    bound_waiting(config.engine.collective_timeout_seconds)
     if checkpoint is not None:
         ranks.together(lambda: restore(engine, checkpoint))
         engine.refresh_weights()
@@ -183,7 +195,9 @@ def intervals(config: PretrainConfig) -> Intervals:
     return Intervals(log=config.tracking.log_every, evaluate=config.evaluation.every, save=config.checkpoint.save_every)
 
 
-def actions(config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ranks, recorder: Recorder) -> Actions:
+def actions(
+    config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ranks, recorder: Recorder, saver: Saver
+) -> Actions:
     """Return what the loop does after a step."""
     vocab_size = config.model.vocab_size
     assert vocab_size is not None
@@ -204,19 +218,19 @@ def actions(config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ran
             vocab_size=vocab_size,
         )
 
-    def save(state: RunState) -> None:
-        directory = Path(config.run_dir) / "checkpoints"
-        save_checkpoint(directory, engine, state, ranks, keep_last=config.checkpoint.keep_last, run=checked.described)
-
     return Actions(
-        speed=lambda sums: step_metrics(
-            sums, model=config.model, num_devices=ranks.world_size, peak_tflops=config.tracking.peak_tflops
+        measure=lambda sums: (
+            step_metrics(
+                sums, model=config.model, num_devices=ranks.world_size, peak_tflops=config.tracking.peak_tflops
+            )
+            | trust_ratio_metrics(engine.trust_ratios())
         ),
         evaluate=evaluate_phase,
-        save=save,
+        save=lambda state, last: saver.save(state, last=last),
         # Together: a full disk under rank 0 must not leave the others waiting.
-        record=lambda record: ranks.together(lambda: recorder.record(record)),
+        record=lambda record: ranks.together(lambda: recorder.record(record | saver.metrics())),
         progress=recorder.progress,
+        note=recorder.note,
     )
 
 
@@ -225,14 +239,6 @@ def describe_start(engine: Engine, ranks: Ranks, checkpoint: Checkpoint | None) 
     parameters = sum(shape.numel() for shape in engine.layout.shapes.values())
     begin = "from scratch" if checkpoint is None else f"from {checkpoint.directory.name}"
     return f"{parameters / 1e6:.1f} M parameters on {ranks.world_size} × {ranks.device.type}, {begin}"
-
-
-def describe_end(state: RunState, total: int, run_dir: Path, stop: StopRequest) -> str:
-    """Return one line on where the run stands and what to do next."""
-    if state.step >= total:
-        return f"done: {state.step:,} steps; next: python -m pretrain.export run_dir={run_dir} output_dir=DIR"
-    why = f" on {stop.reason}" if stop.reason else ""
-    return f"stopped{why} after step {state.step:,} of {total:,}, saved; the same command goes on from there"
 
 
 if __name__ == "__main__":

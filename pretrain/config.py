@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conf.checks import require
-
-
-class Precision(StrEnum):
-    """Number format of weights and activations; the optimizer always works on fp32 copies."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
+from pretrain.engine_config import EngineConfig, OptimizerConfig
 
 
 class Kernels(StrEnum):
@@ -26,11 +19,11 @@ class Kernels(StrEnum):
     torch = "torch"
 
 
-class OptimizerKind(StrEnum):
-    """The update rule."""
+class OptimizerState(StrEnum):
+    """What happens to moments and step counts when a phase starts; the first phase has none."""
 
-    lamb = "lamb"
-    adamw = "adamw"
+    carry = "carry"
+    reset = "reset"
 
 
 class WandbMode(StrEnum):
@@ -136,6 +129,7 @@ class PhaseConfig:
     learning_rate: float
     data: DataConfig
     lr_schedule: LrScheduleConfig
+    optimizer_state: OptimizerState
 
     def __post_init__(self) -> None:
         require(self.max_steps >= 1, "max_steps", self.max_steps, "at least 1")
@@ -151,56 +145,18 @@ class PhaseConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class OptimizerConfig:
-    """LAMB or AdamW. Weight decay skips biases and layer norms, as in google-research/bert."""
-
-    kind: OptimizerKind
-    learning_rate: float  # the peak; phases may have their own
-    beta1: float
-    beta2: float
-    eps: float
-    weight_decay: float
-
-    def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            require(
-                0 <= getattr(self, name) < 1,
-                f"optimizer.{name}",
-                getattr(self, name),
-                "at least 0 and below 1",
-            )
-        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "zero or more")
-
-
-@dataclass(kw_only=True, slots=True)
-class EngineConfig:
-    """How the step runs: DeepSpeed's ZeRO stage, number format, clipping, and what bounds a hang."""
-
-    zero_stage: int
-    precision: Precision
-    gradient_clipping: float  # largest global gradient norm; 0 turns clipping off
-    deterministic: bool  # CUDA: deterministic kernels only, slower
-    collective_timeout_seconds: int
-
-    def __post_init__(self) -> None:
-        require(self.zero_stage in (0, 1, 2, 3), "engine.zero_stage", self.zero_stage, "0, 1, 2 or 3")
-        clipping = self.gradient_clipping
-        require(clipping >= 0, "engine.gradient_clipping", clipping, "zero (off) or more")
-        timeout = self.collective_timeout_seconds
-        require(timeout >= 1, "engine.collective_timeout_seconds", timeout, "at least 1")
-
-
-@dataclass(kw_only=True, slots=True)
 class CheckpointConfig:
-    """When to save, in steps, and how many tags to keep."""
+    """When to save, in steps, which tags to keep, and whether the training waits for the disk."""
 
     save_every: int
     keep_last: int
+    keep_every: int  # steps: tags at its multiples stay besides the last ones; 0 keeps none of them
+    asynchronous: bool  # a thread writes; the training waits for the copy to CPU memory only
 
     def __post_init__(self) -> None:
         require(self.save_every >= 1, "checkpoint.save_every", self.save_every, "at least 1")
         require(self.keep_last >= 1, "checkpoint.keep_last", self.keep_last, "at least 1")
+        require(self.keep_every >= 0, "checkpoint.keep_every", self.keep_every, "zero (none) or more steps")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -250,7 +206,10 @@ class PretrainConfig:
     run_dir: str
     max_steps: int
     stop_after: int | None  # leave after this step of the run, as if preempted; the same command without it goes on
+    max_minutes: float | None  # leave so long after the start of the process, as if preempted
+    stop_exit_code: int  # of a process that leaves before the run is done
     seed: int
+    max_bad_steps: int  # so many steps in a row without a finite loss and gradient end the run
     kernels: Kernels
     model: ModelConfig
     optimizer: OptimizerConfig
@@ -266,8 +225,12 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         require("://" not in self.run_dir, "run_dir", self.run_dir, "a folder on a file system, not a URL")
         require(self.seed >= 0, "seed", self.seed, "zero or a positive integer")
+        require(self.max_bad_steps >= 1, "max_bad_steps", self.max_bad_steps, "at least 1")
         stop = self.stop_after
         require(stop is None or stop >= 1, "stop_after", stop, "null or at least 1 step")
+        minutes, code = self.max_minutes, self.stop_exit_code
+        require(minutes is None or minutes > 0, "max_minutes", minutes, "null or above 0")
+        require(0 <= code <= 125, "stop_exit_code", code, "0 to 125")
         require(bool(self.phases), "phases", self.phases, "at least one phase")
         streams = {phase.data.num_streams for phase in self.phases}
         require(len(streams) == 1, "phases.*.data.num_streams", sorted(streams), "the same in every phase")

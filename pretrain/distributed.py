@@ -4,21 +4,34 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
 
 Result = TypeVar("Result")
+
+EXIT_FAILURE = 1
 
 
 class FailureElsewhereError(ValueError):
     """Another rank failed, with this message, and prints it; the rank that gets this error leaves quietly."""
+
+
+class LostRanksError(RuntimeError):
+    """A collective failed: another rank hangs, has died or cannot be reached. Every rank gets and prints its own."""
+
+
+def is_collective_failure(error: BaseException) -> bool:
+    """Return whether a collective raised it: NCCL's and the store's are DistErrors, gloo's name its source file."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +43,16 @@ class Ranks:
     device: torch.device
     control_group: dist.ProcessGroup  # main thread
     data_group: dist.ProcessGroup  # reader thread
+    save_group: dist.ProcessGroup  # thread that writes checkpoints
 
     @property
     def is_first(self) -> bool:
         """True on rank 0, which writes and prints."""
         return self.rank == 0
+
+    def for_saving(self) -> "Ranks":
+        """Return the same ranks, agreeing on `save_group`: for the thread that writes checkpoints, and none else."""
+        return replace(self, control_group=self.save_group)
 
     def broadcast(self, make: Callable[[], Result]) -> Result:
         """Return `make()` of rank 0 on every rank; it must pickle. An error there is raised on all, as `together`."""
@@ -68,6 +86,12 @@ class Ranks:
                 raise failure
             raise FailureElsewhereError(message[0])
 
+    def gather(self, mine: Result) -> list[Result]:
+        """Return what each rank gives, in their order, on rank 0; nothing on the others. For small and rare things."""
+        everyone: list[Result] = [mine] * (self.world_size if self.is_first else 0)
+        dist.gather_object(mine, everyone or None, dst=0, group=self.control_group)
+        return everyone
+
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over ranks of a CPU tensor (any dtype), in place."""
         dist.all_reduce(values, group=self.control_group)
@@ -84,6 +108,22 @@ def report_failure(error: Exception) -> None:
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         reason = {"message": str(error), "extraInfo": {"timestamp": str(int(time.time()))}}
         Path(file).write_text(json.dumps({"message": reason}), encoding="utf-8")
+
+
+def leave_at_once(error: BaseException) -> NoReturn:
+    """Print what no other rank shares, a bug's traceback or lost ranks, and end this process with exit code 1.
+
+    It waits for no thread and no group: they may wait for other ranks, and those for this one. What ends them is that
+    its connections close, or the launcher.
+    """
+    if not isinstance(error, LostRanksError):
+        traceback.print_exception(error)
+        notes = "; ".join(getattr(error, "__notes__", []))
+        error = RuntimeError(f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else ""))
+    report_failure(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILURE)
 
 
 def start_ranks(timeout_seconds: int) -> Ranks:
@@ -108,4 +148,14 @@ def start_ranks(timeout_seconds: int) -> Ranks:
         device=device,
         control_group=dist.new_group(backend="gloo", timeout=timeout),
         data_group=dist.new_group(backend="gloo", timeout=timeout),
+        save_group=dist.new_group(backend="gloo", timeout=timeout),
     )
+
+
+def bound_waiting(timeout_seconds: int) -> None:
+    """Give every process group this timeout: DeepSpeed makes some of its own, with torch's default of 30 minutes.
+
+    Internal names of torch: tests/integration/test_lost_ranks.py guards them.
+    """
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_seconds), group)

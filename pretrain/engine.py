@@ -1,4 +1,4 @@
-"""DeepSpeed behind four verbs: forward, backward, step, refresh. The only place that writes a DeepSpeed config.
+"""DeepSpeed behind a few verbs: forward, backward, step, refresh; and what it knows besides: norms, ratios, scale.
 
 deepspeed is imported inside functions: importing it picks an accelerator and takes seconds, and the environment that
 it reads has to be set first.
@@ -6,6 +6,7 @@ it reads has to be set first.
 
 import io
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -18,64 +19,28 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from conf.checks import require
-from pretrain.config import EngineConfig, OptimizerConfig, OptimizerKind, Precision
+from pretrain.deepspeed_config import clips_itself, deepspeed_config, require_supported, sums_gradients
+from pretrain.engine_config import EngineConfig, OptimizerConfig, OptimizerKind, Precision
+from pretrain.optim.adamw import AdamW
 from pretrain.optim.fragments import Layout, find_layout
 from pretrain.optim.lamb import Lamb
 from pretrain.optim.param_groups import decay_groups
 
-SUPPORTED = {
-    (0, Precision.fp32),
-    (1, Precision.fp32),
-    (1, Precision.bf16),
-    (2, Precision.fp32),
-    (2, Precision.bf16),
-}
+LOSS_SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
-def require_supported(config: EngineConfig) -> None:
-    """Raise ValueError for a pair of ZeRO stage and precision that this release does not run."""
-    pairs = ", ".join(f"{stage} with {precision}" for stage, precision in sorted(SUPPORTED))
-    require(
-        (config.zero_stage, config.precision) in SUPPORTED,
-        "engine.zero_stage, engine.precision",
-        f"{config.zero_stage} with {config.precision}",
-        f"this release runs {pairs}",
-    )
-
-
-def deepspeed_config(config: EngineConfig) -> dict[str, Any]:
-    """Return the dict for `deepspeed.initialize`. It knows no batch size: `Engine.backward` marks each step's end."""
-    settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1,
-        "zero_optimization": {"stage": config.zero_stage},
-        # The loss is already divided by global counts, so gradients of ranks and micro-steps add up.
-        "gradient_allreduce_op": "sum",
-        # At stage 0 in fp32 DeepSpeed clips without telling the norm; Engine.step does it there.
-        "gradient_clipping": config.gradient_clipping if config.zero_stage > 0 else 0.0,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": None,
-        "wall_clock_breakdown": False,
-    }
-    if config.precision is Precision.bf16:
-        settings["bf16"] = {"enabled": True}
-        # fp32 gradients on the wire and in the accumulator: else stages and world sizes do not agree.
-        settings["data_types"] = {"grad_accum_dtype": "fp32"}
-        settings["communication_data_type"] = "fp32"
-    return settings
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """A model with its optimizer under ZeRO. `layout` says where every parameter lies on this rank."""
 
     deepspeed_engine: Any
-    optimizer: torch.optim.Optimizer  # ours, or torch's AdamW: steps on the tensors of `layout`
+    optimizer: Lamb | AdamW  # ours: steps on the tensors of `layout`
     layout: Layout
-    gradient_clipping: float
+    config: EngineConfig
 
     @property
     def module(self) -> nn.Module:
-        """The model, in the precision of the run."""
+        """The model, in the precision of the run. Under ZeRO-3 each forward pass is a matter of all ranks."""
         return self.deepspeed_engine.module
 
     def forward(self, batch: Any) -> Any:
@@ -85,37 +50,97 @@ class Engine:
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Add the gradient of a loss that is already divided by global counts; the step's last call reduces it."""
         self.deepspeed_engine.set_gradient_accumulation_boundary(is_last)
+        if not sums_gradients(self.config):
+            loss = loss * dist.get_world_size()
         self.deepspeed_engine.backward(loss, scale_wrt_gas=False)
         if not is_last:
             self.deepspeed_engine.step()  # counts the micro-step, updates nothing
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update at this rate, clear the gradients; return the global gradient norm before clipping."""
+    def step(self, learning_rate: float, *, hold: bool = False) -> float:
+        """Clip, update at this rate, clear the gradients; return the global gradient norm before clipping.
+
+        A norm that is not finite (returned as inf) leaves weights and optimizer state as they are, and so does
+        `hold`. Raises ValueError when fp16's loss scale cannot get any smaller.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        unsharded_norm = None if self.layout.sharded else self._clip_unsharded()
-        self.deepspeed_engine.step()
-        norm = self.deepspeed_engine.get_global_grad_norm() if unsharded_norm is None else unsharded_norm
-        return float(norm)
+        if isinstance(self.optimizer, Lamb) and self.optimizer.trust_ratios is not None:
+            self.optimizer.trust_ratios = torch.full_like(self.optimizer.trust_ratios, torch.nan)
+        guard = self.optimizer.guard
+        guard.hold = hold
+        if clips_itself(self.config):
+            own_norm = self._clip_unsharded()
+            guard.grad_norm = lambda: own_norm
+        try:
+            self.deepspeed_engine.step()
+        except Exception as error:
+            if "loss scale already at minimum" in str(error):
+                raise ValueError(f"fp16 gradients overflow at the smallest loss scale: {_LOWER_THE_RATE}") from error
+            raise
+        norm = guard.grad_norm()
+        assert norm is not None
+        if math.isfinite(norm) and norm >= 0:
+            return norm
+        self._drop_offloaded_gradients()
+        return math.inf
 
-    def _clip_unsharded(self) -> Tensor:
+    def _drop_offloaded_gradients(self) -> None:
+        """Clear what DeepSpeed 0.19.8 leaves behind when it skips an update at stages 1 and 2 with offload.
+
+        It would add the gradients of the skipped step, infinite ones too, to those of every later step.
+        """
+        if self.config.offload_optimizer and self.config.zero_stage < 3:
+            gradients = self.deepspeed_engine.optimizer.averaged_gradients
+            gradients.update(dict.fromkeys(gradients))
+
+    def _clip_unsharded(self) -> float:
         parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
-        limit = self.gradient_clipping or float("inf")
-        return nn.utils.clip_grad_norm_(parameters, limit)
+        limit = self.config.gradient_clipping or float("inf")
+        return float(nn.utils.clip_grad_norm_(parameters, limit))
 
     def refresh_weights(self) -> None:
         """Copy the fp32 weights of `layout` into the weights that the forward pass uses, on all ranks."""
-        if self.layout.sharded:
-            self.deepspeed_engine.optimizer.update_lp_params()
+        self.layout.refresh()
+
+    def reset_optimizer(self) -> None:
+        """Forget what the optimizer has seen: moments and step counts become zero."""
+        for state in self.optimizer.state.values():
+            for tensor in state.values():
+                tensor.zero_()
+
+    def trust_ratios(self) -> dict[str, float]:
+        """Return ‖w‖ / ‖u‖ of the last step's update, of every parameter that LAMB adapts; empty without one."""
+        if not isinstance(self.optimizer, Lamb) or self.optimizer.trust_ratios is None:
+            return {}
+        ratios = zip(self.layout.shapes, self.optimizer.trust_ratios.tolist(), strict=True)
+        return {name: ratio for name, ratio in ratios if not math.isnan(ratio)}
+
+    def loss_scaler_state(self) -> dict[str, float]:
+        """Return DeepSpeed's dynamic loss scale and its counters; empty unless the run is in fp16."""
+        if self.config.precision is not Precision.fp16:
+            return {}
+        scaler = self.deepspeed_engine.optimizer.loss_scaler
+        return {name: getattr(scaler, name) for name in LOSS_SCALER_STATE}
+
+    def load_loss_scaler(self, state: dict[str, float]) -> None:
+        """Go on with a loss scale that `loss_scaler_state` gave; without one (another precision) start anew."""
+        if self.config.precision is Precision.fp16:
+            for name, value in state.items():
+                setattr(self.deepspeed_engine.optimizer.loss_scaler, name, value)
+
+
+_LOWER_THE_RATE = "lower optimizer.learning_rate, lengthen lr_schedule.warmup_steps, or train in bf16"
 
 
 def build_engine(model: nn.Module, config: EngineConfig, optimizer_config: OptimizerConfig) -> Engine:
     """Return the model under DeepSpeed with the configured optimizer bound to it. All ranks call it together.
 
-    The process group must exist. The model must have the same weights on every rank.
+    The process group must exist. The model must have the same weights on every rank. Raises ValueError for a
+    combination that DeepSpeed or the device cannot run.
     """
     require_supported(config)
     deepspeed = _import_deepspeed(next(model.parameters()).device.type)
+    _require_precision(config.precision)
     optimizer = _build_optimizer(model, optimizer_config)
     with redirect_stdout(io.StringIO()):  # BF16_Optimizer prints twelve lines about memory, whatever the log level
         deepspeed_engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(config))
@@ -123,20 +148,47 @@ def build_engine(model: nn.Module, config: EngineConfig, optimizer_config: Optim
     optimizer.state.clear()
     layout = find_layout(deepspeed_engine.module, deepspeed_engine.optimizer)
     if isinstance(optimizer, Lamb):
-        optimizer.bind(layout.fragments, num_parameters=len(layout.shapes), sharded=layout.sharded)
-    return Engine(deepspeed_engine, optimizer, layout, config.gradient_clipping)
+        optimizer.bind(layout)
+    if not clips_itself(config):
+        optimizer.guard.grad_norm = lambda: float(deepspeed_engine.optimizer._global_grad_norm)
+    return Engine(deepspeed_engine=deepspeed_engine, optimizer=optimizer, layout=layout, config=config)
 
 
-def _build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _build_optimizer(model: nn.Module, config: OptimizerConfig) -> Lamb | AdamW:
     groups = decay_groups(model, config.weight_decay)
-    build: dict[OptimizerKind, Callable[[], torch.optim.Optimizer]] = {
-        # Rate 0 until the schedule sets it: DeepSpeed may step inside initialize.
-        OptimizerKind.lamb: lambda: Lamb(groups, lr=0.0, beta1=config.beta1, beta2=config.beta2, eps=config.eps),
-        OptimizerKind.adamw: lambda: torch.optim.AdamW(
-            groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps
+    # Rate 0 until the schedule sets it: DeepSpeed may step inside initialize.
+    build: dict[OptimizerKind, Callable[[], Lamb | AdamW]] = {
+        OptimizerKind.lamb: lambda: Lamb(
+            groups,
+            lr=0.0,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            eps=config.eps,
+            bias_correction=config.bias_correction,
+            adapt_undecayed=config.adapt_undecayed,
         ),
+        OptimizerKind.adamw: lambda: AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps),
     }
     return build[config.kind]()
+
+
+def _require_precision(precision: Precision) -> None:
+    """Raise ValueError when the device cannot compute in this precision."""
+    from deepspeed.accelerator import get_accelerator
+
+    accelerator = get_accelerator()
+    possible = {
+        Precision.fp32: lambda: True,
+        Precision.bf16: accelerator.is_bf16_supported,
+        Precision.fp16: accelerator.is_fp16_supported,
+    }
+    on_cpu = " (a CPU needs avx512_fp16)" if accelerator.device_name() == "cpu" else ""
+    require(
+        bool(possible[precision]()),
+        "engine.precision",
+        precision.value,
+        f"this {accelerator.device_name()} cannot compute in it{on_cpu}; use bf16 or fp32",
+    )
 
 
 def _import_deepspeed(device_type: str) -> Any:
@@ -150,8 +202,9 @@ def _import_deepspeed(device_type: str) -> Any:
         import deepspeed.ops
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # DeepSpeed 0.19.8 calls it under its old name at every step.
-    warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)
+    # DeepSpeed 0.19.8 calls them under their old names at every step.
+    for old_name in ("all_gather_into_tensor", "reduce_scatter_tensor"):
+        warnings.filterwarnings("ignore", message=f".*{old_name}.*", category=FutureWarning)
     # The shared-memory op is compiled at the first start: 51 s, and a kill meanwhile leaves a lock file on which every
     # later start waits for ever. gloo does its work. Internal name: tests/unit/pretrain/test_engine.py guards it.
     assert "deepspeed_shm_comm" in deepspeed.ops.__compatible_ops__

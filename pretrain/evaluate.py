@@ -1,6 +1,6 @@
 """Held-out loss and accuracies, over all ranks, and the unigram entropy that a model must get under."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data_prep.manifest import ShardInfo
 from data_prep.shard_format import Block
-from pretrain.data.batch import to_micro_batch
+from pretrain.data.batch import MicroBatch, to_micro_batch
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
 from pretrain.objective import loss_sums
@@ -30,14 +30,26 @@ def evaluate(
 
     `held_out_unigram_entropy` (nats) is the entropy of the masked tokens' own distribution: the loss of a model that
     knows how frequent each token is and nothing of its context. All ranks call it together; blocks are dealt out
-    in turn, so that the sums do not depend on the number of ranks (but for float summation order).
+    in turn, so that the sums do not depend on the number of ranks (but for float summation order). Everything is
+    read before anything is computed, and every rank runs as many forward passes as the one with most to do: under
+    ZeRO-3 each is a collective.
     """
-    own = _own_blocks(reader, shards, ranks, max_sequences)
+    shares = _deal_out(reader, shards, ranks.world_size, max_sequences)
+    passes = max(sum(-(-count // micro_batch_size) for _, _, count in share) for share in shares)
+    batches = ranks.together(
+        lambda: list(_micro_batches(reader, shares[ranks.rank] or shares[0][:1], micro_batch_size))
+    )
+    own = len(batches) if shares[ranks.rank] else 0
     was_training = module.training
     module.eval()
-    sums, items, label_counts = ranks.together(lambda: _add_up(module, own, ranks, micro_batch_size, vocab_size))
+    sums = torch.zeros(4, dtype=torch.float64)
+    for number in range(passes):
+        result = _forward(module, batches[number % len(batches)], ranks)
+        if number < own:
+            sums += result
     module.train(was_training)
     mlm_loss, mlm_correct, nsp_loss, nsp_correct = ranks.sum(sums).tolist()
+    items, label_counts = _count(batches[:own], vocab_size)
     masked_tokens, pairs = ranks.sum(items).tolist()
     losses = LossSums(
         mlm_loss_sum=mlm_loss,
@@ -52,23 +64,21 @@ def evaluate(
 
 
 @torch.no_grad()
-def _add_up(
-    module: nn.Module, blocks: Iterable[Block], ranks: Ranks, micro_batch_size: int, vocab_size: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return loss sums (float64 [4]), masked tokens and pairs (int64 [2]), label counts (int64 [vocab_size])."""
-    sums = torch.zeros(4, dtype=torch.float64)
+def _forward(module: nn.Module, batch: MicroBatch, ranks: Ranks) -> Tensor:
+    """Return the loss sums and right answers of one micro-batch, float64 [4], on the CPU."""
+    moved = batch.to(ranks.device)
+    return torch.stack(loss_sums(module(moved), moved)).double().cpu()
+
+
+def _count(batches: Sequence[MicroBatch], vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Return masked tokens and pairs, int64 [2], and how often each id is a label, int64 [vocab_size]."""
     items = torch.zeros(2, dtype=torch.int64)
     label_counts = torch.zeros(vocab_size, dtype=torch.int64)
-    for block in blocks:
-        for start in range(0, block.num_sequences, micro_batch_size):
-            rows = block.take(np.arange(start, min(start + micro_batch_size, block.num_sequences)))
-            batch = to_micro_batch(rows)
-            pairs = 0 if batch.next_sentence_labels is None else len(batch.next_sentence_labels)
-            label_counts += torch.bincount(batch.masked_lm_ids, minlength=vocab_size)
-            items += torch.tensor([len(batch.masked_lm_ids), pairs])
-            moved = batch.to(ranks.device)
-            sums += torch.stack(loss_sums(module(moved), moved)).double().cpu()
-    return sums, items, label_counts
+    for batch in batches:
+        pairs = 0 if batch.next_sentence_labels is None else len(batch.next_sentence_labels)
+        items += torch.tensor([len(batch.masked_lm_ids), pairs])
+        label_counts += torch.bincount(batch.masked_lm_ids, minlength=vocab_size)
+    return items, label_counts
 
 
 def entropy(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:
@@ -77,13 +87,25 @@ def entropy(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _own_blocks(reader: BlockReader, shards: Sequence[ShardInfo], ranks: Ranks, max_sequences: int) -> Iterator[Block]:
-    """Yield this rank's share of the first `max_sequences` sequences: every world_size-th block, in manifest order."""
+def _deal_out(
+    reader: BlockReader, shards: Sequence[ShardInfo], world_size: int, max_sequences: int
+) -> list[list[tuple[int, int, int]]]:
+    """Return what each rank evaluates: (shard, block, sequences), every world_size-th block in manifest order."""
+    shares: list[list[tuple[int, int, int]]] = [[] for _ in range(world_size)]
     number, left = 0, max_sequences
     for shard in range(len(shards)):
         for block, size in enumerate(reader.block_sequences(shard).tolist()):
             if left <= 0:
-                return
-            if number % ranks.world_size == ranks.rank:
-                yield reader.rows(0, shard, block, np.arange(min(size, left)))
+                return shares
+            shares[number % world_size].append((shard, block, min(size, left)))
             number, left = number + 1, left - size
+    return shares
+
+
+def _micro_batches(
+    reader: BlockReader, share: Sequence[tuple[int, int, int]], micro_batch_size: int
+) -> Iterator[MicroBatch]:
+    for shard, block, count in share:
+        for start in range(0, count, micro_batch_size):
+            rows: Block = reader.rows(0, shard, block, np.arange(start, min(start + micro_batch_size, count)))
+            yield to_micro_batch(rows)

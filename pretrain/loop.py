@@ -21,11 +21,12 @@ class Intervals:
 class Actions:
     """What the loop does after a step, on every rank: each action knows which ranks have something to do."""
 
-    speed: Callable[[StepSums], Record]
+    measure: Callable[[StepSums], Record]  # the speed of a stretch, and what only the engine knows of its last step
     evaluate: Callable[[RunState], Record]
-    save: Callable[[RunState], None]
+    save: Callable[[RunState, bool], None]  # true: nothing comes after it
     record: Callable[[Record], None]
     progress: Callable[[int, Record | None], None]
+    note: Callable[[str], None]
 
 
 def due(step: int, every: int) -> bool:
@@ -45,17 +46,20 @@ def train(
     for result in steps:
         state = result.state
         stretch = result.sums if stretch is None else add_sums(stretch, result.sums)
+        if result.note:
+            do.note(result.note)
         finished = state.step == total_steps
         evaluation_due = due(state.step, every.evaluate) or (finished and every.evaluate > 0)
         record: Record | None = None
         if due(state.step, every.log) or evaluation_due or finished:
-            record = do.speed(stretch) | result.values
+            record = do.measure(stretch) | result.values
             stretch = None
             if evaluation_due:
                 record |= do.evaluate(state)
             do.record(record)
-        if due(state.step, every.save) or result.stop_requested or state.step == last_step:
-            do.save(state)
+        last = result.stop_requested or state.step == last_step
+        if due(state.step, every.save) or last:
+            do.save(state, last)
         do.progress(state.step, record)
         if result.stop_requested:
             break

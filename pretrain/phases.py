@@ -14,6 +14,8 @@ class RunState:
     step: int = 0
     sequences_seen: int = 0
     tokens_seen: int = 0
+    skipped_steps: int = 0  # without an update: no finite loss or gradient, fp16 overflows included
+    bad_steps_in_a_row: int = 0  # up to this one: skipped, and not for an fp16 overflow
 
 
 class Position(NamedTuple):

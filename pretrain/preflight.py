@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from conf.checks import require
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest
-from pretrain.config import EngineConfig, EvaluationConfig, ModelConfig, PhaseConfig
+from pretrain.config import EvaluationConfig, ModelConfig, PhaseConfig
 from pretrain.data.order import PhaseOrder, filler_share
-from pretrain.engine import require_supported
+from pretrain.deepspeed_config import require_supported
+from pretrain.engine_config import EngineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

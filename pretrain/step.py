@@ -1,21 +1,24 @@
-"""One optimizer step: forward and backward over its micro-batches, the update, and what all ranks agree on after it."""
+"""One optimizer step: forward and backward over its micro-batches, what all ranks agree on, and the update."""
 
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from pretrain.config import PhaseConfig
+from pretrain.bad_step import MOST_PLACES, places_of, refuse_to_go_on, skipped_note, suspect_places
+from pretrain.config import OptimizerState, PhaseConfig
 from pretrain.data.feed import StepBatches, StepCounts, feed_steps
 from pretrain.data.order import PhaseOrder
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
 from pretrain.engine import Engine
+from pretrain.engine_config import Precision
 from pretrain.objective import loss_sums, normalised_loss
-from pretrain.phases import RunState, locate
+from pretrain.phases import Position, RunState, locate
 from pretrain.schedule import learning_rate
 from pretrain.seeds import dropout_seed
 from pretrain.stop import StopRequest
@@ -32,88 +35,120 @@ class PhaseData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What every step of a run works with."""
+
+    engine: Engine
+    phases: Sequence[PhaseData]
+    ranks: Ranks
+    stop: StopRequest
+    seed: int
+    max_bad_steps: int  # so many in a row end the run
+    checkpoints: Path  # named when it ends so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """A finished step: where the run stands after it, its global sums, and the values that only this step has."""
 
     state: RunState
     sums: StepSums
     values: Record
+    note: str | None  # what the user must hear of it
     stop_requested: bool  # by any rank; the same on all
 
 
-def run_steps(
-    engine: Engine,
-    phases: Sequence[PhaseData],
-    ranks: Ranks,
-    *,
-    state: RunState,
-    last_step: int,
-    seed: int,
-    stop: StopRequest,
-) -> Iterator[StepResult]:
-    """Yield after each optimizer step from `state` up to `last_step` steps of the run, through its phases."""
+def run_steps(training: Training, *, state: RunState, last_step: int) -> Iterator[StepResult]:
+    """Yield after each optimizer step from `state` up to `last_step` steps of the run, through its phases.
+
+    A step without a finite loss and gradient changes nothing and counts as skipped. Raises ValueError on all ranks
+    after `max_bad_steps` such steps in a row.
+    """
     while state.step < last_step:
-        index, first = locate([phase.config for phase in phases], state.step)
-        phase = phases[index]
+        index, first = locate([phase.config for phase in training.phases], state.step)
+        phase = training.phases[index]
         steps = range(first, min(phase.config.max_steps, first + last_step - state.step))
         feed = feed_steps(
             phase.order,
             phase.reader,
-            ranks,
+            training.ranks,
             micro_batch_size=phase.config.data.micro_batch_size,
             steps=steps,
         )
+        if index > 0 and first == 0 and phase.config.optimizer_state is OptimizerState.reset:
+            training.engine.reset_optimizer()
         for step in steps:
-            result = _run_step(engine, phase, index, feed, ranks, state=state, step=step, seed=seed, stop=stop)
+            result = _run_step(training, Position(index, step), feed, state)
             state = result.state
             yield result
 
 
-def _run_step(
-    engine: Engine,
-    phase: PhaseData,
-    phase_index: int,
-    feed: Iterator[StepBatches],
-    ranks: Ranks,
-    *,
-    state: RunState,
-    step: int,
-    seed: int,
-    stop: StopRequest,
-) -> StepResult:
+def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], state: RunState) -> StepResult:
     started = time.perf_counter()
     batches = next(feed)
     waited = time.perf_counter() - started
-    config, counts = phase.config, batches.counts
-    rate = learning_rate(step, max_steps=config.max_steps, peak=config.learning_rate, schedule=config.lr_schedule)
-    losses = accumulate_gradients(engine, batches, ranks.device, seed=seed, phase=phase_index, step=step)
-    grad_norm = engine.step(rate)
-    agreed = _agree(losses, stop, waited, ranks)
-    state = replace(
-        state,
-        step=state.step + 1,
-        sequences_seen=state.sequences_seen + counts.sequences,
-        tokens_seen=state.tokens_seen + counts.tokens,
+    phase, counts = training.phases[at.phase], batches.counts
+    rate = _rate(phase.config, at.step)
+    losses = accumulate_gradients(
+        training.engine, batches, training.ranks.device, seed=training.seed, phase=at.phase, step=at.step
     )
-    if not math.isfinite(agreed.mlm_loss + agreed.nsp_loss + grad_norm):
-        ranks.together(lambda: _refuse_to_go_on(state.step, agreed.mlm_loss + agreed.nsp_loss, grad_norm))
+    agreed = _agree(losses.sum(dim=0), training.stop, waited, training.ranks)
+    loss_is_finite = math.isfinite(agreed.mlm_loss + agreed.nsp_loss)
+    grad_norm = training.engine.step(rate, hold=not loss_is_finite)
+    skipped = not (loss_is_finite and math.isfinite(grad_norm))
+    # An overflow of fp16's scaled gradients is part of finding the scale.
+    is_bad = skipped and not (loss_is_finite and training.engine.config.precision is Precision.fp16)
+    state = _advance(state, counts, skipped=skipped, is_bad=is_bad)
     sums = _step_sums(agreed, counts, seconds=time.perf_counter() - started)
     values: Record = {
         "step": state.step,
-        "phase": phase_index,
-        "epoch": phase.order.epoch_of(step + 1),
+        "phase": at.phase,
+        "epoch": phase.order.epoch_of(at.step + 1),
         **loss_metrics(sums),
         "learning_rate": rate,
         "grad_norm": grad_norm,
         "tokens_seen": state.tokens_seen,
         "sequences_seen": state.sequences_seen,
         "sequence_hash": counts.sequence_hash,
+        "skipped_steps": state.skipped_steps,
+        "loss_scale": training.engine.loss_scaler_state().get("cur_scale"),
     }
-    return StepResult(state=state, sums=sums, values=values, stop_requested=agreed.stops > 0)
+    if state.bad_steps_in_a_row >= training.max_bad_steps:
+        _give_up(training, phase, batches, losses, at.step, state)
+    note = skipped_note(state, float(sums.mlm_loss_sum + sums.nsp_loss_sum), grad_norm) if skipped else None
+    return StepResult(state=state, sums=sums, values=values, note=note, stop_requested=agreed.stops > 0)
+
+
+def _rate(config: PhaseConfig, step: int) -> float:
+    return learning_rate(step, max_steps=config.max_steps, peak=config.learning_rate, schedule=config.lr_schedule)
+
+
+def _advance(state: RunState, counts: StepCounts, *, skipped: bool, is_bad: bool) -> RunState:
+    return replace(
+        state,
+        step=state.step + 1,
+        sequences_seen=state.sequences_seen + counts.sequences,
+        tokens_seen=state.tokens_seen + counts.tokens,
+        skipped_steps=state.skipped_steps + skipped,
+        bad_steps_in_a_row=state.bad_steps_in_a_row + 1 if is_bad else 0,
+    )
+
+
+def _give_up(
+    training: Training, phase: PhaseData, batches: StepBatches, losses: torch.Tensor, step: int, state: RunState
+) -> None:
+    """Raise ValueError on all ranks, with the places that any of them suspects, or else where the streams stand."""
+    suspects = suspect_places(batches.micro_batches, losses, phase.order, phase.reader, step=step)
+    found = [place for places in training.ranks.gather(suspects) for place in places]
+    own = places_of(phase.order, phase.reader, stream=training.ranks.rank, step=step)
+    places = (found or own)[:MOST_PLACES]
+    training.ranks.broadcast(
+        lambda: refuse_to_go_on(state, places, shards_dir=phase.config.shards_dir, checkpoints=training.checkpoints)
+    )
 
 
 class _Agreed(NamedTuple):
-    """What one reduction after the update tells all ranks: sums over ranks, the wait their mean."""
+    """What one reduction before the update tells all ranks: sums over ranks, the wait their mean."""
 
     mlm_loss: float
     mlm_correct: float
@@ -146,22 +181,15 @@ def _step_sums(agreed: _Agreed, counts: StepCounts, *, seconds: float) -> StepSu
     )
 
 
-def _refuse_to_go_on(step: int, loss_sum: float, grad_norm: float) -> None:
-    """Raise ValueError: DeepSpeed skips such a step without a word, or the weights are not numbers any more."""
-    raise ValueError(
-        f"step {step}: the summed loss is {loss_sum:g} and the gradient norm {grad_norm:g}, the training has diverged; "
-        "no checkpoint was touched. Lower optimizer.learning_rate or lengthen lr_schedule.warmup_steps"
-    )
-
-
 def accumulate_gradients(
     engine: Engine, batches: StepBatches, device: torch.device, *, seed: int, phase: int, step: int
 ) -> torch.Tensor:
-    """Run every micro-batch forward and backward; return this rank's loss sums and right answers, float64 [4].
+    """Run every micro-batch forward and backward; return loss sums and right answers, float64 [micro-batches, 4].
 
-    Dropout is seeded per micro-batch, so that neither a resume nor another owner of the stream changes it.
+    Dropout is seeded per micro-batch, so that neither a resume nor another owner of the stream changes it. Fillers
+    are rows of zeros.
     """
-    totals = torch.zeros(4, dtype=torch.float64, device=device)
+    rows = []
     last = len(batches.micro_batches) - 1
     for number, (batch, weight, stream, micro_batch) in enumerate(batches.micro_batches):
         torch.manual_seed(dropout_seed(seed, phase=phase, step=step, stream=stream, micro_batch=micro_batch))
@@ -169,5 +197,5 @@ def accumulate_gradients(
         sums = loss_sums(engine.forward(moved), moved)
         loss = normalised_loss(sums, masked_tokens=batches.counts.masked_tokens, pairs=batches.counts.pairs)
         engine.backward(loss * weight, is_last=number == last)
-        totals += torch.stack(sums).detach().double() * weight
-    return totals
+        rows.append(torch.stack(sums).detach().double() * weight)
+    return torch.stack(rows).cpu()

@@ -1,28 +1,45 @@
-"""A wish to stop, from a signal. Ranks agree on it in the loop; here it is only noticed."""
+"""A wish to stop, from a signal or the time budget. Ranks agree on it in the loop; here it is only noticed."""
 
+import math
 import signal
+import time
 from types import FrameType
+
+import psutil
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopRequest:
-    """Remembers the first of SIGTERM, SIGUSR1 and SIGINT that this process gets; one on one rank stops all ranks.
+    """Remembers the first of SIGTERM, SIGUSR1, SIGINT and the end of `max_minutes`; one on one rank stops all ranks.
 
     A second Ctrl-C ends the process at once.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._started = time.monotonic() - _process_age()
+        self._minutes = math.inf
         for number in STOP_SIGNALS:
             signal.signal(number, self._notice)
 
+    def after_minutes(self, minutes: float | None) -> None:
+        """Ask to stop so many minutes after the start of this process, imports included; None: never."""
+        self._minutes = math.inf if minutes is None else minutes
+
     @property
     def requested(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal came or the time is over."""
+        if self.reason is None and time.monotonic() - self._started >= 60 * self._minutes:
+            self.reason = f"max_minutes={self._minutes:g}"
         return self.reason is not None
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         self.reason = self.reason or signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
+
+
+def _process_age() -> float:
+    """Return how many seconds ago this process was started."""
+    return max(0.0, time.time() - psutil.Process().create_time())

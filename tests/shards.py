@@ -114,12 +114,12 @@ def write_shards(
 
 
 def order_and_reader(
-    shards: Path, *, num_streams: int = 6, global_batch_size: int = 12
+    shards: Path, *, num_streams: int = 6, global_batch_size: int = 12, seed: int = 3
 ) -> tuple[PhaseOrder, BlockReader]:
     """Return the order of a directory's train split, and a reader for all its streams."""
     splits = read_manifest(shards).splits
     order = PhaseOrder(
-        seed=3,
+        seed=seed,
         phase=0,
         shard_sequences=tuple(shard.sequences for shard in splits[TRAIN]),
         num_streams=num_streams,

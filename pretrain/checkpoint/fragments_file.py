@@ -13,13 +13,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from data_prep.atomic_file import sync, write_atomically
-from pretrain.optim.fragments import Fragment, Layout
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("fp32", *MOMENTS)
@@ -53,35 +51,21 @@ def parse_stored_file(values: dict[str, object]) -> StoredFile:
     return StoredFile(**{**values, "fragments": [StoredFragment(**item) for item in fragments]})  # type: ignore[arg-type]
 
 
-def fragments_to_write(layout: Layout, *, rank: int, world_size: int) -> list[Fragment]:
-    """Return this rank's share: its own fragments, or every world_size-th parameter where all ranks hold them all."""
-    if layout.sharded:
-        return list(layout.fragments)
-    return [fragment for fragment in layout.fragments if fragment.index % world_size == rank]
-
-
 def write_fragments(
-    directory: Path, rank: int, fragments: Sequence[Fragment], optimizer: torch.optim.Optimizer
+    directory: Path, rank: int, fragments: Sequence[StoredFragment], tensors: dict[str, Tensor]
 ) -> StoredFile:
-    """Write one rank's file and its sidecar, both synced to disk. Raises OSError (a full disk, say)."""
-    tensors: dict[str, Tensor] = {}
-    stored = []
-    for fragment in fragments:
-        state = optimizer.state[fragment.flat]
-        updates = int(state["step"]) if state else 0
-        sources = {"fp32": fragment.flat, **{kind: state[kind] for kind in MOMENTS if updates}}
-        for kind, tensor in sources.items():
-            tensors[f"{fragment.name}/{kind}"] = fragment.cut(tensor.detach()).float().cpu().clone()
-        stored.append(StoredFragment(name=fragment.name, start=fragment.start, numel=fragment.numel, updates=updates))
+    """Write one rank's file and its sidecar, both synced to disk. Raises OSError (a full disk, say).
+
+    Other threads go on meanwhile: safetensors, from 0.8 on, and hashlib let go of the interpreter lock.
+    """
     path = directory / f"rank-{rank:05d}.safetensors"
     try:
         save_file(tensors, path, metadata={"format": "lambert-fragments-1"})
-    except Exception as error:  # safetensors wraps I/O errors in an exception of its own
-        raise OSError(
-            f"cannot write {path}: {error}; free some disk space, the last checkpoint is untouched"
-        ) from error
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+    path.chmod(directory.stat().st_mode & 0o666)  # safetensors leaves its files to their owner alone
     sync(path)
-    file = StoredFile(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), fragments=stored)
+    file = StoredFile(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), fragments=list(fragments))
     write_atomically(path.with_suffix(".json"), json.dumps(asdict(file)).encode())
     return file
 

@@ -24,6 +24,7 @@ class Checkpoint:
     state: RunState
     shapes: dict[str, list[int]]
     files: list[StoredFile]
+    loss_scaler: dict[str, float]  # of fp16 runs
     run: dict[str, Any]  # what the run was: config and fingerprints
 
 
@@ -39,6 +40,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
             state=RunState(**content["state"]),
             shapes=content["shapes"],
             files=[parse_stored_file(file) for file in content["files"]],
+            loss_scaler=content.get("loss_scaler", {}),  # older checkpoints have none
             run=content["run"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -92,7 +94,7 @@ def _require_sound(directory: Path, files: list[StoredFile]) -> None:
 
 
 def restore(engine: Engine, checkpoint: Checkpoint) -> None:
-    """Load weights and optimizer state into the engine. Each rank reads the ranges that overlap its fragments only.
+    """Load weights, optimizer state and loss scale. Each rank reads the ranges that overlap its fragments only.
 
     `engine.refresh_weights()`, on all ranks, must follow. Raises ValueError when the checkpoint is of another model.
     """
@@ -117,6 +119,7 @@ def restore(engine: Engine, checkpoint: Checkpoint) -> None:
             moments = MOMENTS if reader.updates(fragment.name) else ()
             for kind, tensor in (("fp32", fragment.flat), *((kind, state[kind]) for kind in moments)):
                 reader.read_into(fragment.cut(tensor), name=fragment.name, kind=kind, start=fragment.start)
+    engine.load_loss_scaler(checkpoint.loss_scaler)
 
 
 def load_full_weights(directory: Path) -> dict[str, Tensor]:

@@ -1,28 +1,30 @@
-"""Save a checkpoint so that a kill at any moment leaves a usable one.
+"""Write a checkpoint so that a kill at any moment leaves a usable one.
 
 Ranks write into a hidden directory; when every file is on disk and checks out, rank 0 writes COMPLETE.json, renames
 the directory to its tag and points `latest` at it. A tag without COMPLETE.json does not exist.
 """
 
 import json
+import math
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data_prep.atomic_file import sync, write_atomically
-from pretrain.checkpoint.fragments_file import (
-    StoredFile,
-    fragments_to_write,
-    parse_stored_file,
-    write_fragments,
-)
+from pretrain.checkpoint.fragments_file import KINDS, StoredFile, parse_stored_file, write_fragments
+from pretrain.checkpoint.snapshot import Snapshot
+from pretrain.config import CheckpointConfig
 from pretrain.distributed import Ranks
-from pretrain.engine import Engine
-from pretrain.phases import RunState
 
 COMPLETE_NAME = "COMPLETE.json"
 CHECKPOINT_VERSION = 1
+BYTES_PER_ELEMENT = 4 * len(KINDS)  # fp32 all
+BYTES_FOR_TABLES = 2**20  # of one rank: names and places of its fragments
+
+_TAG = re.compile(r"step-\d{8,}")
 
 
 def tag_of(step: int) -> str:
@@ -34,31 +36,51 @@ def list_tags(directory: Path) -> list[str]:
     """Return the complete tags of a checkpoints directory, oldest first; empty when there is none."""
     if not directory.is_dir():
         return []
-    return sorted(path.name for path in directory.glob("step-*") if (path / COMPLETE_NAME).is_file())
+    found = [path.name for path in directory.iterdir() if _TAG.fullmatch(path.name)]
+    return sorted(tag for tag in found if (directory / tag / COMPLETE_NAME).is_file())
 
 
-def save_checkpoint(
-    directory: Path, engine: Engine, state: RunState, ranks: Ranks, *, keep_last: int, run: dict[str, Any]
-) -> Path:
-    """Save weights, optimizer state and `state` under `directory`; return the tag's path. All ranks call it together.
+def tags_to_prune(tags: Sequence[str], *, keep_last: int, keep_every: int) -> list[str]:
+    """Return those of `tags`, oldest first, that are neither among the last ones nor at a multiple of `keep_every`."""
+    return [tag for tag in tags[:-keep_last] if keep_every == 0 or int(tag.removeprefix("step-")) % keep_every != 0]
 
-    `run` is what a resume must match (config, fingerprints); it is stored as it is. Raises OSError on every rank when
-    one of them cannot write; older checkpoints are untouched then.
+
+def write_checkpoint(
+    directory: Path, snapshot: Snapshot, ranks: Ranks, config: CheckpointConfig, run: dict[str, Any]
+) -> None:
+    """Write a snapshot under `directory` and prune old tags. All ranks call it together.
+
+    `run` is what a resume must match (config, fingerprints); it is stored as it is. When one rank cannot write, raises
+    its OSError there and FailureElsewhereError on the others, and nothing is left of the attempt.
     """
-    target, hidden = directory / tag_of(state.step), directory / f".{tag_of(state.step)}.tmp"
-    ranks.broadcast(lambda: _make_empty(hidden))
-    share = fragments_to_write(engine.layout, rank=ranks.rank, world_size=ranks.world_size)
-    ranks.together(lambda: write_fragments(hidden, ranks.rank, share, engine.optimizer))
-    shapes = {name: list(shape) for name, shape in engine.layout.shapes.items()}
-    ranks.broadcast(lambda: _complete(hidden, target, state, shapes, run, ranks.world_size, keep_last))
-    return target
+    tag = tag_of(snapshot.state.step)
+    hidden = directory / f".{tag}.tmp"
+    elements = sum(math.prod(shape) for shape in snapshot.shapes.values())
+    needed = elements * BYTES_PER_ELEMENT + ranks.world_size * BYTES_FOR_TABLES
+    try:
+        ranks.broadcast(lambda: _make_room(hidden, needed))
+        ranks.together(lambda: write_fragments(hidden, ranks.rank, snapshot.fragments, snapshot.tensors))
+        ranks.broadcast(lambda: _complete(hidden, directory / tag, snapshot, run, ranks.world_size))
+        ranks.broadcast(lambda: _prune(directory, tag, config))
+    except (OSError, ValueError):
+        if ranks.is_first:
+            shutil.rmtree(hidden, ignore_errors=True)
+        raise
 
 
-def _make_empty(directory: Path) -> None:
-    """Make the hidden directory of a save, and remove what kills inside earlier saves and prunes left behind."""
-    for left_over in directory.parent.glob(".step-*.tmp"):
+def _make_room(hidden: Path, needed: int) -> None:
+    """Make the hidden directory of a save; remove what kills inside earlier saves and prunes left behind.
+
+    Raises OSError when the disk has less than `needed` bytes, or the run directory is gone.
+    """
+    directory = hidden.parent
+    directory.mkdir(exist_ok=True)
+    for left_over in directory.glob(".step-*.tmp"):
         shutil.rmtree(left_over, ignore_errors=True)
-    directory.mkdir(parents=True)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(f"{directory} has {free / 1e9:,.3f} GB free, a checkpoint takes up to {needed / 1e9:,.3f} GB")
+    hidden.mkdir()
 
 
 def _remove(tag: Path) -> None:
@@ -68,20 +90,13 @@ def _remove(tag: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _complete(
-    hidden: Path,
-    target: Path,
-    state: RunState,
-    shapes: dict[str, list[int]],
-    run: dict[str, Any],
-    world_size: int,
-    keep_last: int,
-) -> None:
+def _complete(hidden: Path, target: Path, snapshot: Snapshot, run: dict[str, Any], world_size: int) -> None:
     files = [_read_sidecar(hidden / f"rank-{rank:05d}.json") for rank in range(world_size)]
     content = {
         "checkpoint_version": CHECKPOINT_VERSION,
-        "state": asdict(state),
-        "shapes": shapes,
+        "state": asdict(snapshot.state),
+        "loss_scaler": snapshot.loss_scaler,
+        "shapes": snapshot.shapes,
         "files": [asdict(file) for file in files],
         "run": run,
     }
@@ -91,10 +106,13 @@ def _complete(
         _remove(target)
     hidden.rename(target)
     sync(target.parent)
-    write_atomically(target.parent / "latest", f"{target.name}\n".encode())
-    for tag in list_tags(target.parent)[:-keep_last]:
-        if tag != target.name:
-            _remove(target.parent / tag)
+
+
+def _prune(directory: Path, newest: str, config: CheckpointConfig) -> None:
+    write_atomically(directory / "latest", f"{newest}\n".encode())
+    for tag in tags_to_prune(list_tags(directory), keep_last=config.keep_last, keep_every=config.keep_every):
+        if tag != newest:  # after a rollback damaged ones may have later steps
+            _remove(directory / tag)
 
 
 def _read_sidecar(path: Path) -> StoredFile:

@@ -107,6 +107,10 @@ class BlockReader:
     def _read_index(self, shard: int) -> NDArray[np.void]:
         return self._directory.read_index(self._shards[shard])
 
+    def shard_name(self, shard: int) -> str:
+        """Return the name of `shard` as `data_prep.show --at` takes it."""
+        return self._shards[shard].name.removesuffix(".tar")
+
     def block_sequences(self, shard: int) -> NDArray[np.int64]:
         """Return the sequences per block of `shard`, int64 [blocks]."""
         return self._index(shard)["sequences"].astype(np.int64)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pretrain.config import Kernels, ModelConfig
 from pretrain.data.batch import MicroBatch
@@ -24,10 +25,17 @@ class PretrainingLogits(NamedTuple):
 
 
 class BertForPretraining(nn.Module):
-    """The encoder and its heads; without pairs there is neither pooler nor next-sentence head."""
+    """The encoder and its heads; without pairs there is neither pooler nor next-sentence head.
 
-    def __init__(self, config: ModelConfig, kernels: Kernels, *, with_pairs: bool) -> None:
+    With activation checkpointing, training keeps the input of each layer only, and the backward pass computes the
+    layer again with the same random numbers: the same loss and gradients to the last bit, for less memory.
+    """
+
+    def __init__(
+        self, config: ModelConfig, kernels: Kernels, *, with_pairs: bool, activation_checkpointing: bool = False
+    ) -> None:
         super().__init__()
+        self.activation_checkpointing = activation_checkpointing
         self.max_position_embeddings = config.max_position_embeddings
         self.embeddings = Embeddings(config, kernels)
         self.layers = nn.ModuleList(EncoderLayer(config, kernels) for _ in range(config.num_hidden_layers))
@@ -47,7 +55,10 @@ class BertForPretraining(nn.Module):
         hidden = self.embeddings(batch)
         plan = plan_attention(batch.instance_lengths, batch.cu_seqlens, hidden.dtype)
         for layer in self.layers:
-            hidden = layer(hidden, plan)
+            if self.activation_checkpointing and self.training:
+                hidden = checkpoint(layer, hidden, plan, use_reentrant=False)
+            else:
+                hidden = layer(hidden, plan)
         masked = hidden.index_select(0, batch.masked_positions)
         mlm_logits = self.mlm_head(masked, self.embeddings.word_embeddings.weight)
         if self.pooler is None or self.nsp_head is None:

@@ -1,26 +1,34 @@
 """LAMB whose trust ratios are those of whole parameters, however ZeRO cuts them (You et al. 2020, arXiv:1904.00962)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pretrain.optim.fragments import Fragment
+from pretrain.optim.fragments import Fragment, Layout
+from pretrain.optim.guard import UpdateGuard
 
 
 class Lamb(torch.optim.Optimizer):
-    """LAMB in the variant of NVIDIA's BERT (apex FusedLAMB, use_nvlamb=False, bias_correction=True, adam_w_mode=True).
+    """LAMB in the variant of NVIDIA's BERT (apex FusedLAMB with adam_w_mode=True, the default).
 
-    For a parameter w with gradient g (already clipped by the global norm: the engine does that, once) at step t:
+    For a parameter w with gradient g at step t:
 
         m = β1 m + (1 - β1) g            v = β2 v + (1 - β2) g²
         u = (m / (1 - β1ᵗ)) / (√(v / (1 - β2ᵗ)) + ε) + λ w
         w = w - lr · (‖w‖ / ‖u‖) u
 
-    The trust ratio ‖w‖ / ‖u‖ is 1 where either norm is 0 and for groups without weight decay (biases, norms). It is
-    not clamped.
+    The trust ratio ‖w‖ / ‖u‖ is 1 where either norm is 0. It is not clamped: φ of the paper's algorithm 2 is the
+    identity, as in NVIDIA's. What may be chosen, and where it comes from:
+
+    - Pre-normalisation: g is divided by max(1, ‖all gradients‖ / limit) first, once, by the engine
+      (`engine.gradient_clipping`). FusedLAMB does the same inside (`max_grad_norm=1.0`); the paper does not.
+    - `bias_correction`: the terms 1 - βᵗ, as in the paper's algorithm 2 and in FusedLAMB. google-research/bert's
+      optimizer leaves them out.
+    - `adapt_undecayed=False`: groups without weight decay (biases, norms) have ratio 1, as in FusedLAMB with
+      `use_nvlamb=False`. True takes the ratio everywhere, as in the paper and with `use_nvlamb=True`.
 
     ZeRO hands an optimizer flat slices of many parameters, and norms over slices are not LAMB. `bind` says which
     parameter each stretch of a slice belongs to; every step sums w² and u² per stretch, adds them up over the ranks
@@ -29,47 +37,65 @@ class Lamb(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, param_groups: Iterable[dict[str, Any]], *, lr: float, beta1: float, beta2: float, eps: float
+        self,
+        param_groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        bias_correction: bool = True,
+        adapt_undecayed: bool = False,
     ) -> None:
         super().__init__(param_groups, {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": 0.0})
+        self.guard = UpdateGuard()
+        self.trust_ratios: Tensor | None = None  # of the last step, fp32 [parameters]; NaN where none was taken
+        self._bias_correction = bias_correction
+        self._adapt_undecayed = adapt_undecayed
         self._fragments: dict[Tensor, list[Fragment]] | None = None
-        self._num_parameters = 0
         self._sharded = False
 
-    def bind(self, fragments: Sequence[Fragment], *, num_parameters: int, sharded: bool) -> None:
-        """Say what the tensors in `param_groups` hold. `sharded` when parameters are cut over ranks.
-
-        All ranks must bind with the same `num_parameters` and `sharded`, also one without any fragment.
-        """
-        held = {tensor for group in self.param_groups for tensor in group["params"]}
-        unknown = [fragment.name for fragment in fragments if fragment.flat not in held]
-        if unknown:
-            raise RuntimeError(f"LAMB was bound to tensors it does not step on (of {unknown[0]}, …)")
-        self._fragments = {tensor: [] for tensor in held}
-        for fragment in fragments:
+    def bind(self, layout: Layout) -> None:
+        """Say what the tensors that `step` will see hold. All ranks bind together, also one without any fragment."""
+        self._fragments = {flat: [] for flat in layout.flats}
+        for fragment in layout.fragments:
             self._fragments[fragment.flat].append(fragment)
-        self._num_parameters, self._sharded = num_parameters, sharded
+        self._sharded = layout.sharded
+        device = layout.flats[0].device
+        self.trust_ratios = torch.full((len(layout.shapes),), torch.nan, dtype=torch.float32, device=device)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update every tensor of `param_groups` that has a gradient, as the class says. `closure` must be None."""
+        """Update every tensor of `param_groups` that has a gradient, as the class says. `closure` must be None.
+
+        ZeRO calls it once per group or per sub-group, with the other groups left empty.
+        """
         if closure is not None:
             raise ValueError("Lamb.step takes no closure")
-        if self._fragments is None:
+        if self._fragments is None or not self.guard.allows_update():
             return
-        steps = [
+        updates = [
             (group, tensor, self._direction(tensor, group))
             for group in self.param_groups
             for tensor in group["params"]
             if tensor.grad is not None
         ]
-        ratios = self._trust_ratios(steps)
-        for group, tensor, direction in steps:
-            for fragment in self._fragments[tensor]:
+        ratios = self._take_trust_ratios(updates)
+        for group, tensor, direction in updates:
+            for fragment in self._fragments_of(tensor):
                 update = fragment.cut(direction)
-                if ratios is not None and group["weight_decay"] > 0:
+                if self._adapts(group):
                     update = update * ratios[fragment.index]
                 fragment.cut(tensor).add_(update, alpha=-group["lr"])
+
+    def _adapts(self, group: dict[str, Any]) -> bool:
+        return bool(self._adapt_undecayed or group["weight_decay"] > 0)
+
+    def _fragments_of(self, tensor: Tensor) -> list[Fragment]:
+        assert self._fragments is not None
+        if tensor not in self._fragments:
+            raise RuntimeError(f"LAMB is to step on a tensor {list(tensor.shape)} that it was not bound to")
+        return self._fragments[tensor]
 
     def _direction(self, tensor: Tensor, group: dict[str, Any]) -> Tensor:
         """Advance the moments of one tensor and return u, of its shape."""
@@ -81,7 +107,7 @@ class Lamb(torch.optim.Optimizer):
             state["exp_avg_sq"] = torch.zeros_like(tensor)
         state["step"] += 1
         beta1, beta2 = group["betas"]
-        time = float(state["step"])
+        time = float(state["step"]) if self._bias_correction else torch.inf
         exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
         exp_avg.lerp_(gradient, 1 - beta1)
         exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -89,22 +115,27 @@ class Lamb(torch.optim.Optimizer):
         direction = (exp_avg / (1 - beta1**time)).div_(denominator)
         return direction.add_(tensor, alpha=group["weight_decay"])
 
-    def _trust_ratios(self, steps: list[tuple[dict[str, Any], Tensor, Tensor]]) -> Tensor | None:
-        """Return ‖w‖ / ‖u‖ per parameter, fp32 [num_parameters], or None when no group of this call decays."""
-        assert self._fragments is not None
-        # Decided by the groups, not by the tensors: ranks without a fragment must join the reduction too.
-        if not any(group["weight_decay"] > 0 for group in self.param_groups):
-            return None
-        device = self.param_groups[0]["params"][0].device
-        squared = torch.zeros(2, self._num_parameters, dtype=torch.float32, device=device)
-        for group, tensor, direction in steps:
-            fragments = self._fragments[tensor]
-            if group["weight_decay"] > 0 and fragments:
-                indices = torch.tensor([fragment.index for fragment in fragments], device=device)
+    def _take_trust_ratios(self, updates: list[tuple[dict[str, Any], Tensor, Tensor]]) -> Tensor:
+        """Return ‖w‖ / ‖u‖ per parameter, fp32 [parameters], 1 for those that this call does not adapt.
+
+        Decided by groups, not by fragments: ranks without a fragment join the reduction too.
+        """
+        assert self.trust_ratios is not None
+        adapted = [(tensor, direction) for group, tensor, direction in updates if self._adapts(group)]
+        if not adapted:
+            return torch.ones_like(self.trust_ratios)
+        squared = torch.zeros(2, len(self.trust_ratios), dtype=torch.float32, device=self.trust_ratios.device)
+        for tensor, direction in adapted:
+            fragments = self._fragments_of(tensor)
+            if fragments:
+                indices = torch.tensor([fragment.index for fragment in fragments], device=squared.device)
                 for row, whole in enumerate((tensor, direction)):
                     norms = torch._foreach_norm([fragment.cut(whole) for fragment in fragments])
                     squared[row, indices] = torch.stack(list(norms)).square()
         if self._sharded:
             dist.all_reduce(squared)
         weight, update = squared.sqrt()
-        return torch.where((weight > 0) & (update > 0), weight / update, 1.0)
+        ratios = torch.where((weight > 0) & (update > 0), weight / update, 1.0)
+        # What neither has a weight nor moves is none of this call's parameters, or has no ratio to speak of.
+        self.trust_ratios = torch.where((weight > 0) | (update > 0), ratios, self.trust_ratios)
+        return ratios

@@ -91,12 +91,13 @@ def test_a_rank_that_cannot_read_ends_the_feed_of_all_at_the_same_step(worker_gr
 
 
 def train_too_fast(ranks: Ranks, shards: Path, run_dir: Path, engine: list[str]):
-    rate = ["optimizer.learning_rate=1e30", "checkpoint.save_every=1", "lr_schedule.warmup_steps=0"]
-    return outcome(lambda: train_run(ranks, shards, run_dir, *engine, *rate))
+    rate = ["optimizer.learning_rate=1e30", "lr_schedule.warmup_steps=0"]
+    steps = ["checkpoint.save_every=1", "max_bad_steps=3"]
+    return outcome(lambda: train_run(ranks, shards, run_dir, *engine, *rate, *steps))
 
 
 @pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32")])
-def test_a_diverged_run_stops_on_all_ranks_before_it_saves_what_is_no_number(
+def test_a_diverged_run_stops_on_all_ranks_and_has_saved_nothing_that_is_no_number(
     worker_group, shards, tmp_path, stage, precision
 ):
     results = worker_group(2).run(train_too_fast, shards, tmp_path / "run", engine_overrides(stage, precision))

@@ -1,7 +1,9 @@
 """Checkpoints survive what happens to files: damage, kills inside a save, leftovers, other layouts."""
 
+import json
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,11 +15,12 @@ from pretrain.checkpoint.restore import (
     read_checkpoint,
     restore,
 )
-from pretrain.checkpoint.save import COMPLETE_NAME, list_tags, save_checkpoint
+from pretrain.checkpoint.save import COMPLETE_NAME, list_tags, tag_of
 from pretrain.distributed import Ranks
-from pretrain.phases import RunState
+from pretrain.engine import Engine
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import STAGES, engine_overrides, full_weights, tiny_config, tiny_engine, train_run
+from tests.distributed.saves import save_now
 from tests.shards import write_shards
 
 
@@ -104,6 +107,15 @@ def test_keep_last_prunes_the_oldest_and_latest_names_the_newest(worker_group, s
     assert (run_dir / "checkpoints" / "latest").read_text() == "step-00000010\n"
 
 
+def visible_weights(engine: Engine) -> dict[str, torch.Tensor]:
+    """Return what the forward pass sees, in fp32. ZeRO-3 puts a parameter together only while it is used."""
+    import deepspeed
+
+    parameters = dict(engine.module.named_parameters())
+    with deepspeed.zero.GatheredParameters(list(parameters.values())):
+        return {name: parameter.detach().float().clone() for name, parameter in parameters.items()}
+
+
 def save_and_reload(ranks: Ranks, directory: Path, stages: list[tuple[int, str]]):
     """Save one engine after a real step of random gradients, load into each other layout; return what changed."""
     config = tiny_config(directory, directory, *engine_overrides(*stages[0]))
@@ -115,7 +127,8 @@ def save_and_reload(ranks: Ranks, directory: Path, stages: list[tuple[int, str]]
             state["step"] = torch.tensor(3.0)
             state["exp_avg"] = torch.randn(fragment.flat.shape, generator=generator)
             state["exp_avg_sq"] = torch.rand(fragment.flat.shape, generator=generator)
-    tag = save_checkpoint(directory, engine, RunState(step=3), ranks, keep_last=1, run={})
+    save_now(directory, config, engine, ranks, step=3)
+    tag = directory / tag_of(3)
     weights = full_weights(engine, ranks)
     differences = []
     for stage, precision in stages[1:]:
@@ -124,7 +137,7 @@ def save_and_reload(ranks: Ranks, directory: Path, stages: list[tuple[int, str]]
         restore(other, read_checkpoint(tag))
         other.refresh_weights()
         loaded = full_weights(other, ranks)
-        visible = {name: parameter.detach().float() for name, parameter in other.module.named_parameters()}
+        visible = visible_weights(other)
         steps = {float(state["step"]) for state in other.optimizer.state.values()}
         dtype = next(other.module.parameters()).dtype
         same_visible = all(torch.equal(visible[name], weights[name].to(dtype).float()) for name in weights)
@@ -135,13 +148,35 @@ def save_and_reload(ranks: Ranks, directory: Path, stages: list[tuple[int, str]]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("saved_as", [(0, "fp32"), (1, "bf16"), (2, "fp32")], ids=str)
+@pytest.mark.parametrize("saved_as", [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")], ids=str)
 def test_every_layout_reads_what_any_layout_wrote(worker_group, tmp_path, world_size, saved_as):
     for result in worker_group(world_size).run(save_and_reload, tmp_path, [saved_as, *STAGES]):
         differences, whole, fragments = result
         assert differences == [(True, True, {3.0})] * len(STAGES)
         assert whole
         assert all(fragments), "every rank writes its share, also where all hold everything"
+
+
+def save_and_load_a_loss_scale(ranks: Ranks, directory: Path):
+    """The scale is made up: few CPUs can train in fp16."""
+    config = tiny_config(directory, directory, *engine_overrides(1, "fp32"))
+    engine, loaded = tiny_engine(config, ranks), []
+    with (
+        patch.object(Engine, "loss_scaler_state", lambda self: {"cur_scale": 512.0, "cur_iter": 7}),
+        patch.object(Engine, "load_loss_scaler", lambda self, state: loaded.append(state)),
+    ):
+        save_now(directory, config, engine, ranks, step=3)
+        restore(engine, read_checkpoint(directory / tag_of(3)))
+        account = directory / tag_of(3) / COMPLETE_NAME
+        content = json.loads(account.read_text())
+        del content["loss_scaler"]
+        account.write_text(json.dumps(content))
+        restore(engine, read_checkpoint(directory / tag_of(3)))
+    return loaded
+
+
+def test_the_loss_scale_is_part_of_a_checkpoint_and_older_ones_have_none(worker_group, tmp_path):
+    assert worker_group(1).run(save_and_load_a_loss_scale, tmp_path) == [[{"cur_scale": 512.0, "cur_iter": 7}, {}]]
 
 
 def test_a_checkpoint_of_another_model_is_named_parameter_by_parameter(worker_group, shards, run_dir):

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from pretrain.config import PretrainConfig
 from pretrain.data.feed import feed_steps, prepare_step
 from pretrain.distributed import Ranks
+from pretrain.engine import Engine
 from pretrain.objective import loss_sums, normalised_loss
 from pretrain.optim.lamb import Lamb
 from pretrain.step import accumulate_gradients
-from tests.distributed.runs import STAGES, engine_overrides, full_weights, tiny_config, tiny_engine
+from tests.distributed.runs import engine_overrides, full_weights, tiny_config, tiny_engine
 from tests.shards import order_and_reader, write_shards
 
 STEPS, LEARNING_RATE, CLIP = 20, 0.01, 1.0
@@ -30,58 +32,99 @@ def lamb_oracle(weight, gradient, moments, step, decay, lr=LEARNING_RATE, beta1=
     m, v = moments[0] / (1 - beta1**step), moments[1] / (1 - beta2**step)
     update = m / (v.sqrt() + eps) + decay * weight
     ratio = weight.norm() / update.norm() if decay and weight.norm() and update.norm() else 1.0
-    return weight - lr * ratio * update
+    return weight - lr * ratio * update, float(ratio)
 
 
-def step_feed(ranks: Ranks, shards: Path, micro_batch_size: int):
-    order, reader = order_and_reader(shards)
-    return feed_steps(order, reader, ranks, micro_batch_size=micro_batch_size, steps=range(STEPS))
+def step_feed(ranks: Ranks, shards: Path, config: PretrainConfig):
+    """Return the steps of the config's only phase."""
+    data = config.phases[0].data
+    order, reader = order_and_reader(shards, num_streams=data.num_streams, global_batch_size=data.global_batch_size)
+    return feed_steps(order, reader, ranks, micro_batch_size=data.micro_batch_size, steps=range(STEPS))
 
 
-def train_and_follow(ranks: Ranks, shards: Path, overrides: list[str], optimizer: str):
-    """Train; feed the oracle the very gradients the optimizer got; return the largest relative distance per tensor."""
-    config = tiny_config(shards, shards, *NO_DROPOUT, *overrides, f"optimizer={optimizer}")
-    engine = tiny_engine(config, ranks)
-    oracle = {name: weight.double() for name, weight in full_weights(engine, ranks).items()}
-    moments = {name: [torch.zeros_like(weight), torch.zeros_like(weight)] for name, weight in oracle.items()}
-    feed = step_feed(ranks, shards, micro_batch_size=1)
+def spy_on_gradients(engine: Engine) -> dict[str, torch.Tensor]:
+    """Return a dict that each step fills with this rank's pieces of the gradients that the optimizer gets."""
     seen: dict[str, torch.Tensor] = {}
     inner_step = engine.optimizer.step
 
     def spying_step(closure=None):
+        stepped_on = {tensor for group in engine.optimizer.param_groups for tensor in group["params"]}
         for fragment in engine.layout.fragments:
-            if fragment.flat.grad is not None and any(
-                fragment.flat is tensor for group in engine.optimizer.param_groups for tensor in group["params"]
-            ):
+            if fragment.flat in stepped_on and fragment.flat.grad is not None:
                 whole = seen.setdefault(fragment.name, torch.zeros(engine.layout.shapes[fragment.name].numel()))
                 whole[fragment.start : fragment.start + fragment.numel] = fragment.cut(fragment.flat.grad)
         inner_step(closure)
 
     engine.optimizer.step = spying_step
-    for step, batches in enumerate(feed):
+    return seen
+
+
+def train_and_follow(ranks: Ranks, shards: Path, overrides: list[str]):
+    """Train; feed the oracle the very gradients the optimizer got; return how far weights and trust ratios are off.
+
+    Weights: ‖p - p*‖ / ‖p*‖ per tensor after the last step; ratios: the largest relative error of any step.
+    """
+    config = tiny_config(shards, shards, *NO_DROPOUT, *overrides)
+    engine = tiny_engine(config, ranks)
+    oracle = {name: weight.double() for name, weight in full_weights(engine, ranks).items()}
+    moments = {name: [torch.zeros_like(weight), torch.zeros_like(weight)] for name, weight in oracle.items()}
+    seen = spy_on_gradients(engine)
+    worst_ratio = 0.0
+    for step, batches in enumerate(step_feed(ranks, shards, config)):
         seen.clear()
         accumulate_gradients(engine, batches, ranks.device, seed=3, phase=0, step=step)
         engine.step(LEARNING_RATE)
+        ratios = engine.trust_ratios()
+        assert set(ratios) == {name for name, shape in engine.layout.shapes.items() if len(shape) > 1}
         for name, shape in engine.layout.shapes.items():
             gradient = seen.get(name, torch.zeros(shape.numel()))
             if engine.layout.sharded:
                 ranks.sum(gradient)
             decay = 0.01 if len(shape) > 1 else 0.0
-            oracle[name] = lamb_oracle(oracle[name], gradient.view(shape).double(), moments[name], step + 1, decay)
+            oracle[name], ratio = lamb_oracle(
+                oracle[name], gradient.view(shape).double(), moments[name], step + 1, decay
+            )
+            worst_ratio = max(worst_ratio, abs(ratios.get(name, 1.0) / ratio - 1))
     weights = full_weights(engine, ranks)
-    cut = len({fragment.name for fragment in engine.layout.fragments}) < len(engine.layout.shapes)
-    return {name: float((weights[name] - oracle[name]).norm() / oracle[name].norm()) for name in oracle}, cut
+    distances = {name: float((weights[name] - oracle[name]).norm() / oracle[name].norm()) for name in oracle}
+    return distances, worst_ratio, is_cut(engine)
+
+
+def is_cut(engine: Engine) -> bool:
+    """Return whether this rank holds only a part of the model."""
+    return sum(fragment.numel for fragment in engine.layout.fragments) < sum(
+        shape.numel() for shape in engine.layout.shapes.values()
+    )
+
+
+EVERY_STAGE_AND_WORLD = {(world_size, stage, "fp32", False) for world_size in (1, 2, 3, 4) for stage in range(4)}
+LOW_PRECISION = {(2, stage, "bf16", False) for stage in range(4)} | {(3, 1, "bf16", False), (3, 3, "bf16", False)}
+OFFLOADED = {(2, stage, precision, True) for stage in (1, 2, 3) for precision in ("fp32", "bf16")}
+ALWAYS = {
+    *((2, stage, precision, False) for stage in range(4) for precision in ("fp32", "bf16")),
+    (1, 3, "fp32", False),
+    (3, 3, "fp32", False),
+    (4, 1, "fp32", False),
+    (2, 2, "bf16", True),
+    (2, 3, "fp32", True),
+}
 
 
 @pytest.mark.parametrize(
-    ("world_size", "stage", "precision"),
-    [*((2, *pair) for pair in STAGES), (1, 1, "fp32"), (1, 1, "bf16"), (3, 1, "bf16"), (3, 2, "fp32"), (4, 1, "fp32")],
+    ("world_size", "stage", "precision", "offload"),
+    [
+        pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.slow)
+        for case in sorted(EVERY_STAGE_AND_WORLD | LOW_PRECISION | OFFLOADED)
+    ],
 )
-def test_lamb_equals_a_float64_oracle_that_gets_the_same_gradients(worker_group, shards, stage, precision, world_size):
-    results = worker_group(world_size).run(train_and_follow, shards, engine_overrides(stage, precision), "lamb")
-    for distances, _ in results:
+def test_lamb_equals_a_float64_oracle_that_gets_the_same_gradients(
+    worker_group, shards, world_size, stage, precision, offload
+):
+    overrides = engine_overrides(stage, precision, offload=offload)
+    for distances, worst_ratio, cut in worker_group(world_size).run(train_and_follow, shards, overrides):
         assert max(distances.values()) <= 1e-5, max(distances, key=distances.get)
-    assert any(cut for _, cut in results) == (stage > 0 and world_size > 1), "the ranks must really hold pieces"
+        assert worst_ratio <= 1e-5
+        assert cut == (stage > 0 and world_size > 1), "the ranks must really hold pieces"
 
 
 def lamb_on_slices_is_something_else(ranks: Ranks, shards: Path, overrides: list[str]):
@@ -89,9 +132,8 @@ def lamb_on_slices_is_something_else(ranks: Ranks, shards: Path, overrides: list
     config = tiny_config(shards, shards, *NO_DROPOUT, *overrides)
     engine = tiny_engine(config, ranks)
     assert isinstance(engine.optimizer, Lamb)
-    engine.optimizer.bind(engine.layout.fragments, num_parameters=len(engine.layout.shapes), sharded=False)
-    feed = step_feed(ranks, shards, micro_batch_size=1)
-    for step, batches in enumerate(feed):
+    engine.optimizer.bind(replace(engine.layout, sharded=False))
+    for step, batches in enumerate(step_feed(ranks, shards, config)):
         accumulate_gradients(engine, batches, ranks.device, seed=3, phase=0, step=step)
         engine.step(LEARNING_RATE)
     return full_weights(engine, ranks)
@@ -100,11 +142,9 @@ def lamb_on_slices_is_something_else(ranks: Ranks, shards: Path, overrides: list
 def train_exactly(ranks: Ranks, shards: Path, overrides: list[str]):
     config = tiny_config(shards, shards, *NO_DROPOUT, *overrides)
     engine = tiny_engine(config, ranks)
-    micro_batch_size = config.phases[0].data.micro_batch_size
-    feed = step_feed(ranks, shards, micro_batch_size=micro_batch_size)
     losses, norms = [], []
-    for step, batches in enumerate(feed):
-        sums = ranks.sum(accumulate_gradients(engine, batches, ranks.device, seed=3, phase=0, step=step))
+    for step, batches in enumerate(step_feed(ranks, shards, config)):
+        sums = ranks.sum(accumulate_gradients(engine, batches, ranks.device, seed=3, phase=0, step=step).sum(dim=0))
         losses.append(float(sums[0] / batches.counts.masked_tokens + sums[2] / batches.counts.pairs))
         norms.append(engine.step(LEARNING_RATE))
     return losses, norms, full_weights(engine, ranks)
@@ -119,14 +159,16 @@ def test_a_naive_lamb_would_be_caught_by_these_tests(worker_group, shards):
 
 
 @pytest.mark.parametrize(
-    ("world_size", "stage", "micro_batch_size"), [(1, 0, 1), (2, 0, 2), (2, 1, 1), (3, 2, 2), (4, 2, 2), (5, 1, 1)]
+    ("world_size", "stage", "micro_batch_size"),
+    [(1, 0, 1), (1, 3, 2), (2, 0, 4), (2, 1, 1), (2, 3, 2), (3, 2, 4), (3, 3, 1), (4, 2, 2), (5, 1, 1), (5, 3, 4)],
 )
 def test_losses_and_gradient_norms_do_not_depend_on_how_the_batch_is_cut(
     worker_group, shards, world_size, stage, micro_batch_size
 ):
     """Four and five ranks do not divide the six streams: fillers run there."""
-    whole = worker_group(1).run(train_exactly, shards, [*engine_overrides(0, "fp32"), "data.micro_batch_size=2"])[0]
-    overrides = [*engine_overrides(stage, "fp32"), f"data.micro_batch_size={micro_batch_size}"]
+    batch = "data.global_batch_size=24"
+    whole = worker_group(1).run(train_exactly, shards, [*engine_overrides(0, "fp32"), batch])[0]
+    overrides = [*engine_overrides(stage, "fp32"), batch, f"data.micro_batch_size={micro_batch_size}"]
     cut = worker_group(world_size).run(train_exactly, shards, overrides)[0]
     assert cut[0][0] == pytest.approx(whole[0][0], rel=1e-6)
     assert cut[0] == pytest.approx(whole[0], rel=1e-5)
@@ -137,7 +179,7 @@ def gradient_of_one_plain_backward(ranks: Ranks, shards: Path):
     """Engine's gradient norm and that of a plain torch backward over the whole global batch in one process."""
     config = tiny_config(shards, shards, *NO_DROPOUT, *engine_overrides(0, "fp32"))
     engine = tiny_engine(config, ranks)
-    feed = step_feed(ranks, shards, micro_batch_size=2)
+    feed = step_feed(ranks, shards, config)
     batches = next(iter(feed))
     feed.close()
     order, reader = order_and_reader(shards)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pretrain.checkpoint.fragments_file import StoredFragment
+from pretrain.checkpoint.restore import newest_checkpoint, read_checkpoint
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import STAGES, engine_overrides, train_run
 from tests.shards import write_shards
@@ -21,6 +23,8 @@ EXACT = (
     "tokens_seen",
     "sequences_seen",
     "sequence_hash",
+    "skipped_steps",
+    "trust_ratio_median",
 )
 
 
@@ -48,30 +52,87 @@ def test_the_next_ten_steps_after_a_resume_equal_an_uninterrupted_run_to_the_las
     assert whole[-1][2] < whole[0][2] - 0.1, "the model must learn, else equal numbers show little"
 
 
-def test_another_world_size_reads_the_same_sequences_and_gets_the_same_losses(worker_group, shards, tmp_path):
-    worker_group(2).run(train_run, shards, tmp_path / "whole", *engine_overrides(1, "fp32"))
-    for world_size, stage, stop in ((2, 1, 6), (3, 2, 12), (1, 0, 20)):
-        stop_after = [f"stop_after={stop}"]
-        worker_group(world_size).run(train_run, shards, tmp_path / "cut", *engine_overrides(stage, "fp32"), *stop_after)
-    whole, cut = lines(tmp_path / "whole"), lines(tmp_path / "cut")
-    keys = [EXACT.index(key) for key in ("step", "learning_rate", "tokens_seen", "sequences_seen", "sequence_hash")]
-    assert [[line[key] for key in keys] for line in whole] == [[line[key] for key in keys] for line in cut]
-    losses = EXACT.index("loss")
-    assert [line[losses] for line in cut] == pytest.approx([line[losses] for line in whole], rel=1e-5)
+BY_SEQUENCE = ("step", "learning_rate", "tokens_seen", "sequences_seen", "sequence_hash", "skipped_steps")
 
 
-def test_two_phases_are_one_run_that_can_be_cut_on_either_side_of_the_switch(worker_group, shards, tmp_path):
+def go_through(worker_group, shards: Path, run_dir: Path, lives: list[tuple[int, int, str]], *overrides: str) -> None:
+    """Train `shards` in lives of equal length, each with (world size, stage, precision) of its own."""
+    for number, (world_size, stage, precision) in enumerate(lives, start=1):
+        stop_after = f"stop_after={number * 20 // len(lives)}"
+        engine = engine_overrides(stage, precision)
+        worker_group(world_size).run(train_run, shards, run_dir, *engine, stop_after, *overrides)
+
+
+@pytest.mark.parametrize(
+    "lives",
+    [
+        [(world_size, 1, "fp32") for world_size in (4, 2, 3, 1, 5)],
+        [(2, stage, "fp32") for stage in (0, 3, 1, 2)],
+        pytest.param(
+            [(4, 3, "fp32"), (2, 2, "fp32"), (3, 3, "fp32"), (1, 0, "fp32"), (5, 1, "fp32")], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["world sizes", "stages", "both"],
+)
+def test_another_layout_reads_the_same_sequences_and_gets_the_same_losses(worker_group, shards, tmp_path, lives):
+    go_through(worker_group, shards, tmp_path / "whole", [(2, 2, "fp32")])
+    go_through(worker_group, shards, tmp_path / "cut", lives)
+    assert lines(tmp_path / "cut", BY_SEQUENCE) == lines(tmp_path / "whole", BY_SEQUENCE)
+    losses, norms = (
+        [[line[0] for line in lines(tmp_path / name, (key,))] for name in ("cut", "whole")]
+        for key in ("loss", "grad_norm")
+    )
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+
+
+def test_another_precision_goes_on_with_the_same_sequences_and_nearly_the_same_losses(worker_group, shards, tmp_path):
+    go_through(worker_group, shards, tmp_path / "whole", [(2, 2, "fp32")])
+    go_through(worker_group, shards, tmp_path / "cut", [(2, 2, "fp32"), (2, 3, "bf16"), (2, 0, "bf16"), (1, 0, "fp32")])
+    assert lines(tmp_path / "cut", BY_SEQUENCE) == lines(tmp_path / "whole", BY_SEQUENCE)
+    cut, whole = ([line[0] for line in lines(tmp_path / name, ("loss",))] for name in ("cut", "whole"))
+    assert cut[:5] == pytest.approx(whole[:5], rel=1e-5)
+    assert cut == pytest.approx(whole, rel=1e-2)
+
+
+def two_phases(shards: Path, longer: Path, optimizer_state: str) -> str:
+    phase = (
+        "{{name: {}, shards_dir: {}, max_steps: {}, learning_rate: 0.01, data: {}, lr_schedule: ${{lr_schedule}}, "
+        "optimizer_state: {}}}"
+    )
+    first = phase.format("short", shards, 7, "${data}", "carry")
+    data = "{global_batch_size: 6, micro_batch_size: 1, num_streams: 6}"
+    return f"phases=[{first},{phase.format('long', longer, 6, data, optimizer_state)}]"
+
+
+@pytest.mark.parametrize("optimizer_state", ["carry", "reset"])
+def test_two_phases_are_one_run_that_can_be_cut_on_either_side_of_the_switch(
+    worker_group, shards, tmp_path, optimizer_state
+):
     longer = write_shards(tmp_path / "longer", max_length=32, seed=1)
-    phase = "{{name: {}, shards_dir: {}, max_steps: {}, learning_rate: 0.01, data: {}, lr_schedule: ${{lr_schedule}}}}"
-    first = phase.format("short", shards, 7, "${data}")
-    second = phase.format("long", longer, 6, "{global_batch_size: 6, micro_batch_size: 1, num_streams: 6}")
-    two_phases = [f"phases=[{first},{second}]", *engine_overrides(1, "bf16")]
+    phases = two_phases(shards, longer, optimizer_state)
+    engine = engine_overrides(1, "bf16")
     group = worker_group(2)
-    group.run(train_run, shards, tmp_path / "whole", *two_phases)
+    group.run(train_run, shards, tmp_path / "whole", phases, *engine)
     for stop in (6, 7, 8, 13):
-        group.run(train_run, shards, tmp_path / "cut", *two_phases, f"stop_after={stop}")
+        group.run(train_run, shards, tmp_path / "cut", phases, *engine, f"stop_after={stop}")
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
-    phases = [record["phase"] for record in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
-    assert phases == [0] * 7 + [1] * 6
-    sequences = EXACT.index("sequences_seen")
-    assert [line[sequences] for line in lines(tmp_path / "whole")][6:9] == [84, 90, 96]
+    records = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert [record["phase"] for record in records] == [0] * 7 + [1] * 6
+    assert [record["sequences_seen"] for record in records][6:9] == [84, 90, 96]
+    updates = {fragment.updates for fragment in stored_fragments(tmp_path / "whole")}
+    assert updates == {13 if optimizer_state == "carry" else 6}
+
+
+def stored_fragments(run_dir: Path) -> list[StoredFragment]:
+    return [item for file in read_checkpoint(newest_checkpoint(run_dir)).files for item in file.fragments]
+
+
+def test_trust_ratios_are_metrics_by_layer(worker_group, shards, tmp_path):
+    worker_group(2).run(train_run, shards, tmp_path / "run", *engine_overrides(3, "bf16"), "stop_after=2")
+    record = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    layers = {name: record[name] for name in record if name.startswith("trust_ratio/")}
+    parts = ("embeddings", "layers.0", "layers.1", "mlm_head", "nsp_head", "pooler")
+    assert sorted(layers) == [f"trust_ratio/{part}" for part in parts]
+    smallest, middle, largest = (record[f"trust_ratio_{name}"] for name in ("min", "median", "max"))
+    assert 0 < smallest <= min(layers.values()) <= middle <= max(layers.values()) <= largest

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -10,6 +11,7 @@ from typing import Any
 
 COLLECTIVE_TIMEOUT_SECONDS = 60
 CALL_TIMEOUT_SECONDS = 240
+EXIT_TIMEOUT_SECONDS = 5
 
 
 def free_port() -> int:
@@ -87,10 +89,12 @@ class WorkerGroup:
             self._workers.append((process, ours))
 
     def close(self) -> None:
-        """End the processes."""
-        for process, pipe in self._workers:
+        """End the processes: all at once, and none is waited for longer than the others need."""
+        for _, pipe in self._workers:
             pipe.close()
-            process.join(timeout=2)
+        deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
+        for process, _ in self._workers:
+            process.join(timeout=max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

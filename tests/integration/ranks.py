@@ -10,11 +10,11 @@ from tests.distributed.workers import free_port
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_ranks(world_size: int, arguments: list[str]) -> list[subprocess.Popen[str]]:
-    """Start `python -m pretrain` on each rank."""
+def start_ranks(world_size: int, arguments: list[str], *, module: str = "pretrain") -> list[subprocess.Popen[str]]:
+    """Start `python -m pretrain`, or another module, on each rank."""
     port = str(free_port())
     common = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pretrain", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return [
         subprocess.Popen(
             command,
@@ -38,6 +38,6 @@ def wait_for(processes: list[subprocess.Popen[str]], timeout_seconds: float = 60
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
 
 
-def run_ranks(world_size: int, arguments: list[str]) -> list[tuple[int, str]]:
+def run_ranks(world_size: int, arguments: list[str], timeout_seconds: float = 60) -> list[tuple[int, str]]:
     """Start the command on `world_size` ranks and wait."""
-    return wait_for(start_ranks(world_size, arguments))
+    return wait_for(start_ranks(world_size, arguments), timeout_seconds)

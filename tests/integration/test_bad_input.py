@@ -70,7 +70,13 @@ CASES: list[tuple[str, Callable[[Path], None], list[str], int, str]] = [
     ("vocabulary", nothing, ["model.vocab_size=99"], 2, r"model\.vocab_size=99.*vocabulary has 64 entries"),
     ("ranks", nothing, [], 7, r"data\.num_streams=6.*7 ranks.*at most 6"),
     ("positions", nothing, ["model.max_position_embeddings=16"], 2, r"max_position_embeddings=16.*up to 24 tokens"),
-    ("stage 3", nothing, ["engine.zero_stage=3"], 2, r"3 with fp32.*this release runs 0 with fp32"),
+    (
+        "a pair DeepSpeed has broken",
+        nothing,
+        ["engine.zero_stage=0", "engine.precision=fp16"],
+        2,
+        r"0 with fp16.*use stage 1, 2",
+    ),
     ("fp16", nothing, ["engine.precision=fp16"], 2, r"1 with fp16.*this release runs"),
     ("apex", nothing, ["kernels=apex"], 2, r"kernels.*apex"),
     (
@@ -131,7 +137,11 @@ def test_a_run_directory_of_another_model_or_recipe_is_refused_and_left_as_it_is
 def test_torchrun_reports_the_mistake_and_fails(shards):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pretrain"]
     result = subprocess.run(
-        [*torchrun, *command(shards, "engine.zero_stage=3")], cwd=ROOT, capture_output=True, text=True, timeout=90
+        [*torchrun, *command(shards, "engine.zero_stage=0", "engine.precision=fp16")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert result.returncode != 0
     message = "engine.zero_stage, engine.precision='3 with fp32' is not valid"

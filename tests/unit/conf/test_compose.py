@@ -6,7 +6,11 @@ import pytest
 
 from conf.compose import compose, fingerprint, flatten, to_dict
 from data_prep.config import DataPrepConfig
-from pretrain.config import PretrainConfig
+from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, TokenizerInfo
+from pretrain.config import OptimizerState, PretrainConfig
+from pretrain.engine_config import OptimizerKind
+from pretrain.phases import total_steps
+from pretrain.preflight import make_plan
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 NEEDED = {
@@ -61,6 +65,8 @@ def test_the_default_phase_follows_the_top_level_keys():
         ("data.micro_batch_size=24", "data.micro_batch_size=24.*divide the 32 sequences.*nearest: (16|32)"),
         ("model.hidden_size=100", "model.hidden_size=100 is not valid: a multiple of 12 heads"),
         ("seed=-1", "seed=-1 is not valid"),
+        ("max_minutes=0", "max_minutes=0.0 is not valid: null or above 0"),
+        ("stop_exit_code=126", "stop_exit_code=126 is not valid: 0 to 125"),
         ("phases=[]", "at least one phase"),
         ("nonsense", "nonsense"),
     ],
@@ -84,3 +90,71 @@ def test_flatten_names_leaves_as_the_command_line_does():
 def test_the_fingerprint_depends_on_values_and_not_on_key_order():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
     assert fingerprint(pretrain()) == fingerprint(to_dict(pretrain())) != fingerprint(pretrain("seed=1"))
+
+
+def manifest(max_seq_length: int) -> Manifest:
+    shard = ShardInfo(
+        name="train-000-00000-000.tar",
+        blocks=1000,
+        sequences=1_000_000,
+        instances=1_000_000,
+        tokens=100_000_000,
+        masked_tokens=15_000_000,
+        bytes=1,
+        sha256="",
+        index_bytes=1,
+        index_sha256="",
+    )
+    tokenizer = TokenizerInfo(directory="t", sha256="t", vocab_size=30522, pad_id=0, cls_id=1, sep_id=2, mask_id=3)
+    return Manifest(
+        format_version=1,
+        tokenizer=tokenizer,
+        max_seq_length=max_seq_length,
+        block_size=1000,
+        column_dtypes={},
+        config={"pairs": {"kind": "nsp"}, "masking": {"kind": "static"}},
+        statistics={},
+        splits={TRAIN: [shard], HELD_OUT: [shard]},
+    )
+
+
+def test_bert_large_lamb_is_the_published_recipe_and_can_be_planned():
+    config = pretrain("experiment=bert_large_lamb")
+    first, second = config.phases
+    assert (first.shards_dir, second.shards_dir) == ("SHARDS/seq128", "SHARDS/seq512")
+    assert [(p.max_steps, p.data.global_batch_size, p.learning_rate) for p in config.phases] == [
+        (7038, 65536, 6e-3),
+        (1563, 32768, 4e-3),
+    ]
+    warmups = [phase.lr_schedule.warmup_steps for phase in config.phases]
+    assert warmups == [round(0.2843 * 7038), round(0.128 * 1563)] == [2001, 200]
+    assert [(p.lr_schedule.power, p.lr_schedule.end_learning_rate) for p in config.phases] == [(0.5, 0.0)] * 2
+    assert [p.optimizer_state for p in config.phases] == [OptimizerState.carry] * 2
+    lamb = config.optimizer
+    assert (lamb.kind, lamb.beta1, lamb.beta2, lamb.eps) == (OptimizerKind.lamb, 0.9, 0.999, 1e-6)
+    assert (lamb.weight_decay, lamb.bias_correction, config.engine.gradient_clipping) == (0.01, True, 1.0)
+    assert (config.model.hidden_size, config.model.num_hidden_layers) == (1024, 24)
+    assert config.max_steps == total_steps(config.phases)
+    plan = make_plan(
+        [manifest(128), manifest(512)],
+        phases=config.phases,
+        model=config.model,
+        engine=config.engine,
+        evaluation=config.evaluation,
+        seed=config.seed,
+        world_size=1024,
+    )
+    assert [order.sequences_per_step for order in plan.orders] == [64, 32]
+    assert plan.model.vocab_size == 30522
+
+
+def test_one_phase_of_a_list_can_be_changed_on_the_command_line():
+    first, second = pretrain(
+        "experiment=bert_large_lamb",
+        "phases.1.shards_dir=LONG",
+        "phases.1.data.micro_batch_size=8",
+        "phases.0.max_steps=9000",
+        "data.num_streams=64",
+    ).phases
+    assert (first.shards_dir, first.max_steps, first.data.num_streams) == ("SHARDS/seq128", 9000, 64)
+    assert (second.shards_dir, second.data.micro_batch_size, second.data.num_streams) == ("LONG", 8, 64)

@@ -17,12 +17,11 @@ from transformers import (
 
 from conf.compose import to_dict
 from data_prep.tokenizer import save_tokenizer, wordpiece_tokenizer
-from pretrain.checkpoint.fragments_file import write_fragments
+from pretrain.checkpoint.fragments_file import StoredFragment, write_fragments
 from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME
 from pretrain.config import ModelConfig
 from pretrain.export import main
 from pretrain.model.hf_directory import export_model, to_flat_batch
-from pretrain.optim.fragments import Fragment
 from pretrain.phases import RunState
 from tests.models import build_model, tiny_config
 
@@ -158,11 +157,9 @@ def write_run(run_dir: Path, config: ModelConfig, tokenizer_dir: Path, steps: tu
         directory = run_dir / "checkpoints" / f"step-{step:08d}"
         directory.mkdir(parents=True)
         model = build_model(config, seed=step)
-        fragments = [
-            Fragment(name=name, index=i, start=0, numel=parameter.numel(), flat=parameter, offset=0)
-            for i, (name, parameter) in enumerate(model.named_parameters())
-        ]
-        file = write_fragments(directory, 0, fragments, torch.optim.SGD(model.parameters(), lr=0.1))
+        flat = {name: parameter.detach().flatten() for name, parameter in model.named_parameters()}
+        fragments = [StoredFragment(name=name, start=0, numel=len(flat[name]), updates=0) for name in flat]
+        file = write_fragments(directory, 0, fragments, {f"{name}/fp32": flat[name] for name in flat})
         content = {
             "checkpoint_version": CHECKPOINT_VERSION,
             "state": asdict(RunState(step=step, sequences_seen=64 * step, tokens_seen=1024 * step)),

@@ -8,7 +8,7 @@ from pretrain.loop import due
 from pretrain.phases import Position, locate, total_steps
 
 PHASE = (
-    "{{name: {name}, shards_dir: S, max_steps: {steps}, learning_rate: 0.1, "
+    "{{name: {name}, shards_dir: S, max_steps: {steps}, learning_rate: 0.1, optimizer_state: carry, "
     "data: ${{data}}, lr_schedule: ${{lr_schedule}}}}"
 )
 

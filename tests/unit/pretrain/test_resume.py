@@ -17,7 +17,7 @@ def check(current: dict, allow: list[str] | None = None, step: int = 50, saved: 
 
 
 PHASE = (
-    "{{name: {name}, shards_dir: S, max_steps: {steps}, learning_rate: 0.1, "
+    "{{name: {name}, shards_dir: S, max_steps: {steps}, learning_rate: 0.1, optimizer_state: carry, "
     "data: ${{data}}, lr_schedule: ${{lr_schedule}}}}"
 )
 
@@ -40,6 +40,9 @@ def of_phases(*steps: int) -> dict:
         "shards_dir=elsewhere",
         "run_dir=moved",
         "stop_after=5",
+        "max_minutes=5",
+        "stop_exit_code=75",
+        "engine.activation_checkpointing=true",
         "resume.allow=[seed]",
     ],
 )

@@ -1,0 +1,108 @@
+"""Save while the training goes on: the main thread copies, another one writes and agrees with the other ranks."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pretrain.checkpoint.save import list_tags, tag_of, write_checkpoint
+from pretrain.checkpoint.snapshot import Snapshot, Staging
+from pretrain.config import CheckpointConfig
+from pretrain.distributed import FailureElsewhereError, Ranks
+from pretrain.engine import Engine
+from pretrain.phases import RunState
+from pretrain.track.metrics import Record
+
+
+class Saver:
+    """Saves a run's checkpoints under `directory`. One save is written at a time; the next one waits for it.
+
+    `run` is what a resume must match; `last_step` is where the run ends. A save that fails costs a warning, given to
+    `warn` on rank 0, and the training goes on; only when nothing comes after it, it is an error. Leaving the context
+    waits for a save that is being written, whatever the reason.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: CheckpointConfig,
+        engine: Engine,
+        ranks: Ranks,
+        *,
+        run: dict[str, Any],
+        last_step: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._directory, self._config, self._engine, self._ranks = directory, config, engine, ranks
+        self._run, self._last_step, self._warn = run, last_step, warn
+        self._staging = Staging()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[OSError | ValueError | None] | None = None
+        self._stall_seconds = 0.0
+        self._failures = 0
+
+    def save(self, state: RunState, *, last: bool) -> None:
+        """Save the run as it is now. All ranks call it after the same step; `last` when no other save will follow.
+
+        It returns once the copy is made; once the checkpoint is complete if `last`, or if saving is not asynchronous.
+        Raises OSError (FailureElsewhereError where another rank failed) when the last save fails.
+        """
+        started = time.perf_counter()
+        self._wait()
+        snapshot = self._staging.take(self._engine, state, self._ranks)
+        self._writing = self._thread.submit(self._write, snapshot, last)
+        failure = None if self._config.asynchronous and not last else self._wait()
+        self._stall_seconds += time.perf_counter() - started
+        if last and failure is not None:
+            kind = FailureElsewhereError if isinstance(failure, FailureElsewhereError) else OSError
+            raise kind(
+                f"the last checkpoint, of step {state.step}, was not saved: {failure}. Free or mend the disk of "
+                f"{self._directory}; the same command goes on from {self._newest()}"
+            ) from failure
+
+    def metrics(self) -> Record:
+        """Return what saving adds to a metrics line: seconds it held the training since the last one, failed saves.
+
+        Raises what a bug in the thread raised.
+        """
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
+        record: Record = {"save_stall_seconds": self._stall_seconds} if self._stall_seconds else {}
+        self._stall_seconds = 0.0
+        return record | ({"save_failures": self._failures} if self._failures else {})
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+
+    def _wait(self) -> OSError | ValueError | None:
+        return None if self._writing is None else self._writing.result()
+
+    def _write(self, snapshot: Snapshot, last: bool) -> OSError | ValueError | None:
+        """In the thread: write a snapshot; return why it failed."""
+        try:
+            write_checkpoint(self._directory, snapshot, self._ranks.for_saving(), self._config, self._run)
+        except (OSError, ValueError) as failure:
+            self._failures += 1
+            if self._ranks.is_first and not last:
+                self._warn(self._describe(snapshot.state.step, failure))
+            return failure
+        return None
+
+    def _describe(self, step: int, failure: Exception) -> str:
+        every = self._config.save_every
+        again = min(step + every - step % every, self._last_step)
+        return (
+            f"WARNING: {tag_of(step)} was not saved: {failure}. The training goes on; free or mend the disk of "
+            f"{self._directory}. A crash now would go on from {self._newest()}; the next try is after step {again}"
+        )
+
+    def _newest(self) -> str:
+        tags = list_tags(self._directory)
+        return tags[-1] if tags else "scratch: there is no checkpoint yet"

@@ -1,0 +1,29 @@
+"""Under ZeRO too, layers that are computed twice give the numbers of layers that are computed once."""
+
+from pathlib import Path
+
+import pytest
+
+from pretrain.track.metrics_file import read_metrics
+from tests.distributed.runs import engine_overrides, train_run
+from tests.distributed.test_resume import EXACT
+from tests.shards import write_shards
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(2, "bf16"), (3, "fp32")])
+def test_a_run_may_change_activation_checkpointing_and_no_bit_of_its_lines(
+    worker_group, shards, tmp_path, stage, precision
+):
+    group, engine = worker_group(2), engine_overrides(stage, precision)
+    for name, lives in (("once", [(8, "false")]), ("twice", [(4, "true"), (8, "false")])):
+        for stop, checkpointing in lives:
+            overrides = [f"stop_after={stop}", f"engine.activation_checkpointing={checkpointing}"]
+            group.run(train_run, shards, tmp_path / name, *engine, *overrides)
+    once, twice = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("once", "twice"))
+    assert len(once) == 8
+    assert [[line[key] for key in EXACT] for line in once] == [[line[key] for key in EXACT] for line in twice]

@@ -1,0 +1,81 @@
+"""fp16: DeepSpeed's dynamic loss scale finds its way, skips what overflows, and survives a resume."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretrain.distributed import Ranks
+from pretrain.track.metrics_file import read_metrics
+from tests.distributed.runs import engine_overrides, tiny_config, tiny_engine, train_run
+from tests.shards import write_shards
+
+STAGES_AND_OFFLOAD = [
+    pytest.param(stage, offload, marks=() if (stage, offload) in ((2, True), (3, False)) else pytest.mark.slow)
+    for stage in (1, 2, 3)
+    for offload in (False, True)
+]
+TOO_HIGH = "engine.initial_loss_scale_power=22"
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+def cpu_multiplies_fp16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+def train_in_fp16(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) -> None:
+    """Train also where the CPU has no avx512_fp16: on a CPU our activations are fp32, only weights and gradients fp16.
+
+    DeepSpeed asks the accelerator first and would refuse; nothing else of it is changed.
+    """
+    from deepspeed.accelerator import get_accelerator
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(get_accelerator()), "is_fp16_supported", lambda self: True)
+        train_run(ranks, shards, run_dir, *overrides)
+
+
+def lines(run_dir: Path, *keys: str) -> list[tuple]:
+    return [tuple(line.get(key) for key in keys) for line in read_metrics(run_dir / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize(("stage", "offload"), STAGES_AND_OFFLOAD)
+def test_fp16_follows_fp32_finds_its_scale_and_resumes_with_it(worker_group, shards, tmp_path, stage, offload):
+    group = worker_group(2)
+    fp32 = engine_overrides(stage, "fp32", offload=offload)
+    fp16 = engine_overrides(stage, "fp16", offload=offload)
+    group.run(train_run, shards, tmp_path / "fp32", *fp32, "max_steps=12")
+    group.run(train_in_fp16, shards, tmp_path / "fp16", *fp16, "max_steps=12")
+    exact, close = ([loss for (loss,) in lines(tmp_path / name, "loss")] for name in ("fp32", "fp16"))
+    assert close == pytest.approx(exact, rel=3e-3)
+    group.run(train_in_fp16, shards, tmp_path / "whole", *fp16, TOO_HIGH)
+    seen = lines(tmp_path / "whole", "skipped_steps", "loss_scale")
+    assert seen[0] == (1, 2**22)
+    assert seen[-1][0] in range(3, 12), "the scale is found within a few skipped steps, and then steps are taken"
+    assert seen[-1][1] < 2**20
+    for stop in (2, 9):
+        group.run(train_in_fp16, shards, tmp_path / "cut", *fp16, TOO_HIGH, f"stop_after={stop}")
+    group.run(train_in_fp16, shards, tmp_path / "cut", *fp16, TOO_HIGH)
+    keys = ("step", "loss", "grad_norm", "skipped_steps", "loss_scale", "sequence_hash")
+    assert lines(tmp_path / "cut", *keys) == lines(tmp_path / "whole", *keys)
+
+
+def build_in_fp16(ranks: Ranks, shards: Path) -> str:
+    try:
+        tiny_engine(tiny_config(shards, shards, *engine_overrides(2, "fp16")), ranks)
+    except ValueError as error:
+        return str(error)
+    return "built"
+
+
+def test_a_cpu_without_fp16_products_is_named(worker_group, shards):
+    said = worker_group(1).run(build_in_fp16, shards)[0]
+    if cpu_multiplies_fp16():
+        assert said == "built"
+    else:
+        assert said.startswith("engine.precision='fp16' is not valid: this cpu cannot compute in it")
+        assert "avx512_fp16" in said
