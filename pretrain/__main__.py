@@ -18,7 +18,6 @@ from pretrain.data.reader import BlockReader
 from pretrain.distributed import (
     FailureElsewhereError,
     Ranks,
-    bound_waiting,
     leave_at_once,
     report_failure,
     start_ranks,
@@ -56,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         is_first = os.environ.get("RANK", "0") == "0"
         report_failure(error if is_first else FailureElsewhereError(str(error)))
         return EXIT_USER_ERROR
-    ranks = start_ranks(config.engine.collective_timeout_seconds)
     try:
+        ranks = start_ranks(config.engine.collective_timeout_seconds)
         exit_code = 0 if run(config, ranks, stop) else config.stop_exit_code
     except (ValueError, OSError) as error:
         report_failure(error)
@@ -159,7 +158,6 @@ def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engi
         )
     )
     engine = build_engine(model.to(ranks.device), config.engine, config.optimizer)
-    bound_waiting(config.engine.collective_timeout_seconds)
     if checkpoint is not None:
         ranks.together(lambda: restore(engine, checkpoint))
         engine.refresh_weights()

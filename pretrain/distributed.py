@@ -130,6 +130,7 @@ def start_ranks(timeout_seconds: int) -> Ranks:
     """Join the process group that torchrun (or a launcher that sets the same variables) describes.
 
     Without such variables the process is a group of one. A collective that waits longer than the timeout ends the run.
+    Raises LostRanksError when the others do not come.
     """
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
         os.environ.setdefault(name, value)
@@ -141,7 +142,17 @@ def start_ranks(timeout_seconds: int) -> Ranks:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     timeout = timedelta(seconds=timeout_seconds)
-    dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=timeout)
+    # DeepSpeed makes groups of its own, which would wait for torch's half an hour.
+    # Internal names: tests/integration/test_lost_ranks.py guards them.
+    vars(distributed_c10d).update(default_pg_timeout=timeout, default_pg_nccl_timeout=timeout)
+    try:
+        dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=timeout)
+    except dist.DistError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise LostRanksError(
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not join the others at {where} "
+            f"({str(error).splitlines()[0]}): one was not started, or has ended; start them all anew"
+        ) from error
     return Ranks(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
@@ -150,12 +161,3 @@ def start_ranks(timeout_seconds: int) -> Ranks:
         data_group=dist.new_group(backend="gloo", timeout=timeout),
         save_group=dist.new_group(backend="gloo", timeout=timeout),
     )
-
-
-def bound_waiting(timeout_seconds: int) -> None:
-    """Give every process group this timeout: DeepSpeed makes some of its own, with torch's default of 30 minutes.
-
-    Internal names of torch: tests/integration/test_lost_ranks.py guards them.
-    """
-    for group in list(distributed_c10d._world.pg_map):
-        distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_seconds), group)

@@ -1,5 +1,6 @@
 """Training runs that tests start on every rank of a worker group."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from pretrain.engine import Engine, build_engine
 from pretrain.model.bert import BertForPretraining
 from pretrain.seeds import model_seed
 from pretrain.stop import StopRequest
+from pretrain.track.metrics_file import read_metrics
 from tests.distributed.workers import COLLECTIVE_TIMEOUT_SECONDS
 
 TINY = [
@@ -31,9 +33,25 @@ TINY = [
     "tracking.log_every=1",
 ]
 
+# What a resumed run must repeat to the last bit.
+EXACT = (
+    "step",
+    "epoch",
+    "loss",
+    "mlm_loss",
+    "mlm_accuracy",
+    "nsp_loss",
+    "nsp_accuracy",
+    "learning_rate",
+    "grad_norm",
+    "tokens_seen",
+    "sequences_seen",
+    "sequence_hash",
+    "skipped_steps",
+    "trust_ratio_median",
+)
+
 STAGES = [(stage, precision) for precision in ("fp32", "bf16") for stage in range(4)]
-# DeepSpeed sums bf16 gradients in bf16 at stage 0: another arithmetic than at all other stages.
-SHARDED = [(stage, precision) for stage, precision in STAGES if stage > 0]
 
 
 def engine_overrides(stage: int, precision: str, *, offload: bool = False) -> list[str]:
@@ -76,3 +94,8 @@ def full_weights(engine: Engine, ranks: Ranks) -> dict[str, torch.Tensor]:
 def train_run(ranks: Ranks, shards_dir: Path, run_dir: Path, *overrides: str) -> None:
     """Do what the command does once its process group stands."""
     run(tiny_config(shards_dir, run_dir, *overrides), ranks, StopRequest())
+
+
+def lines(run_dir: Path, keys: Sequence[str] = EXACT) -> list[tuple]:
+    """Return what a run has logged, line by line."""
+    return [tuple(record.get(key) for key in keys) for record in read_metrics(run_dir / "metrics.jsonl")]

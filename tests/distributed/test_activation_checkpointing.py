@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.track.metrics_file import read_metrics
-from tests.distributed.runs import engine_overrides, train_run
-from tests.distributed.test_resume import EXACT
+from tests.distributed.runs import EXACT, engine_overrides, train_run
 from tests.shards import write_shards
 
 

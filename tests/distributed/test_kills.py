@@ -27,8 +27,7 @@ from tests.distributed.kills import (
     Moment,
     finish,
 )
-from tests.distributed.runs import STAGES, TINY, engine_overrides, tiny_config, train_run
-from tests.distributed.test_resume import EXACT, lines
+from tests.distributed.runs import EXACT, STAGES, TINY, engine_overrides, lines, tiny_config, train_run
 from tests.shards import write_shards
 
 SEED = 6

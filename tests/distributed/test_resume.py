@@ -7,34 +7,13 @@ import pytest
 from pretrain.checkpoint.fragments_file import StoredFragment
 from pretrain.checkpoint.restore import newest_checkpoint, read_checkpoint
 from pretrain.track.metrics_file import read_metrics
-from tests.distributed.runs import STAGES, engine_overrides, train_run
+from tests.distributed.runs import STAGES, engine_overrides, lines, train_run
 from tests.shards import write_shards
-
-EXACT = (
-    "step",
-    "epoch",
-    "loss",
-    "mlm_loss",
-    "mlm_accuracy",
-    "nsp_loss",
-    "nsp_accuracy",
-    "learning_rate",
-    "grad_norm",
-    "tokens_seen",
-    "sequences_seen",
-    "sequence_hash",
-    "skipped_steps",
-    "trust_ratio_median",
-)
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("data") / "shards")
-
-
-def lines(run_dir: Path, keys=EXACT) -> list[tuple]:
-    return [tuple(record.get(key) for key in keys) for record in read_metrics(run_dir / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize(("stage", "precision"), STAGES)
