@@ -36,7 +36,7 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --durations=20
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 

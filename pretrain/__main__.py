@@ -11,6 +11,7 @@ import torch.distributed as dist
 from conf.compose import compose, to_dict
 from data_prep.manifest import HELD_OUT, TRAIN
 from pretrain.checkpoint.restore import Checkpoint, restore
+from pretrain.checkpoint.save import set_aside_after
 from pretrain.checkpoint.saver import Saver
 from pretrain.config import PretrainConfig
 from pretrain.data.order import streams_of
@@ -68,9 +69,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
-    """Check everything that can be checked, then train; return whether the run is done. All ranks call it together.
+    """Check everything that can be checked, then train. All ranks call it together.
 
-    One that is not done was asked to stop, and the same command goes on with it.
+    Returns whether there is nothing left to do for this command; else it was asked to stop, and goes on when it is
+    given again.
     """
     checked = check(config, ranks)
     run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
@@ -78,16 +80,18 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
         if ranks.is_first:
             print(f"already done: {run_dir} stands at step {step:,} of {total:,}", file=sys.stderr)
         status = ending(step, total_steps=total, stop_after=config.stop_after, reasons=[])
-    else:
-        ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
-        run_id = ranks.broadcast(lambda: ensure_run_id(run_dir))
-        ranks.together(lambda: require_shared(run_dir, run_id))
-        running = RunStatus(state=Standing.running, step=step, total_steps=total)
-        ranks.broadcast(lambda: write_status(run_dir, running))
-        stop.after_minutes(config.max_minutes)
-        watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=config.engine.collective_timeout_seconds)
-        with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:
-            status = train_to_end(config, checked, ranks, stop, watch)
+        ranks.broadcast(lambda: write_status(run_dir, status))
+        return True
+    ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
+    run_id = ranks.broadcast(lambda: ensure_run_id(run_dir))
+    ranks.together(lambda: require_shared(run_dir, run_id))
+    ranks.broadcast(lambda: set_aside_after(run_dir / "checkpoints", step))
+    running = RunStatus(state=Standing.running, step=step, total_steps=total)
+    ranks.broadcast(lambda: write_status(run_dir, running))
+    stop.after_minutes(config.max_minutes)
+    watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=config.engine.collective_timeout_seconds)
+    with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:
+        status = train_to_end(config, checked, ranks, stop, watch)
     ranks.broadcast(lambda: write_status(run_dir, status))
     return status.state is Standing.done
 

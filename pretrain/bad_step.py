@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from torch import Tensor
 
-from pretrain.checkpoint.save import list_tags
+from pretrain.checkpoint.save import newest_tag
 from pretrain.data.feed import WeightedBatch
 from pretrain.data.order import PhaseOrder, step_rows
 from pretrain.data.reader import BlockReader
@@ -46,10 +47,10 @@ def places_of(order: PhaseOrder, reader: BlockReader, *, stream: int, step: int)
     return [f"{reader.shard_name(run.shard)}:{run.block}:{row}" for run in runs for row in run.rows.tolist()]
 
 
-def refuse_to_go_on(state: RunState, places: Sequence[str], *, shards_dir: str, checkpoints: Path) -> None:
+def refuse_to_go_on(state: RunState, places: Sequence[str], *, shards_dir: str, checkpoints: Path) -> NoReturn:
     """Raise ValueError: where the run stood, what it was reading, and what it can go back to."""
-    tags = list_tags(checkpoints)
-    good = f"the last good checkpoint is {checkpoints / tags[-1]}" if tags else "no checkpoint was saved before"
+    tag = newest_tag(checkpoints)
+    good = f"the last good checkpoint is {checkpoints / tag}" if tag else "no checkpoint was saved before"
     raise ValueError(
         f"step {state.step:,} was the last of {state.bad_steps_in_a_row} in a row without a finite loss and gradient: "
         f"the training has diverged, or the data is broken; {good}. It was reading {', '.join(places)}: "

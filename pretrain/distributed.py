@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 import time
 import traceback
@@ -137,6 +138,7 @@ def start_ranks(timeout_seconds: int) -> Ranks:
     if os.environ["WORLD_SIZE"] == "1":
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "0")
+    _allow_many_sockets()
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -161,3 +163,9 @@ def start_ranks(timeout_seconds: int) -> Ranks:
         data_group=dist.new_group(backend="gloo", timeout=timeout),
         save_group=dist.new_group(backend="gloo", timeout=timeout),
     )
+
+
+def _allow_many_sockets() -> None:
+    """Raise this process's limit of open files as far as it may: gloo connects each rank with each, in every group."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

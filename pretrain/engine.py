@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,10 @@ from pretrain.optim.param_groups import decay_groups
 LOSS_SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
+class LossScaleError(ValueError):
+    """fp16's gradients overflow whatever the loss scale: they are not finite."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """A model with its optimizer under ZeRO. `layout` says where every parameter lies on this rank."""
@@ -37,6 +41,7 @@ class Engine:
     optimizer: Lamb | AdamW  # ours: steps on the tensors of `layout`
     layout: Layout
     config: EngineConfig
+    kept_loss_scaler: dict[str, float] = field(default_factory=dict)  # for a later start in fp16
 
     @property
     def module(self) -> nn.Module:
@@ -48,7 +53,10 @@ class Engine:
         return self.deepspeed_engine(batch)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """Add the gradient of a loss that is already divided by global counts; the step's last call reduces it."""
+        """Add the gradient of a loss that is already divided by global counts; `is_last` is the step's last call.
+
+        It reduces the gradients at stages 0 and 1; at stages 2 and 3 DeepSpeed reduces after every micro-batch.
+        """
         self.deepspeed_engine.set_gradient_accumulation_boundary(is_last)
         if not sums_gradients(self.config):
             loss = loss * dist.get_world_size()
@@ -60,7 +68,7 @@ class Engine:
         """Clip, update at this rate, clear the gradients; return the global gradient norm before clipping.
 
         A norm that is not finite (returned as inf) leaves weights and optimizer state as they are, and so does
-        `hold`. Raises ValueError when fp16's loss scale cannot get any smaller.
+        `hold`. Raises LossScaleError, on all ranks, when fp16 gradients overflow at the smallest loss scale.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -75,7 +83,7 @@ class Engine:
             self.deepspeed_engine.step()
         except Exception as error:
             if "loss scale already at minimum" in str(error):
-                raise ValueError(f"fp16 gradients overflow at the smallest loss scale: {_LOWER_THE_RATE}") from error
+                raise LossScaleError(str(error)) from error
             raise
         norm = guard.grad_norm()
         assert norm is not None
@@ -115,21 +123,25 @@ class Engine:
         ratios = zip(self.layout.shapes, self.optimizer.trust_ratios.tolist(), strict=True)
         return {name: ratio for name, ratio in ratios if not math.isnan(ratio)}
 
+    @property
+    def loss_scale(self) -> float | None:
+        """What fp16 losses are multiplied with; None in other precisions."""
+        return self.loss_scaler_state()["cur_scale"] if self.config.precision is Precision.fp16 else None
+
     def loss_scaler_state(self) -> dict[str, float]:
-        """Return DeepSpeed's dynamic loss scale and its counters; empty unless the run is in fp16."""
+        """Return DeepSpeed's dynamic loss scale and its counters; empty when the run never was in fp16."""
         if self.config.precision is not Precision.fp16:
-            return {}
+            return dict(self.kept_loss_scaler)
         scaler = self.deepspeed_engine.optimizer.loss_scaler
         return {name: getattr(scaler, name) for name in LOSS_SCALER_STATE}
 
     def load_loss_scaler(self, state: dict[str, float]) -> None:
-        """Go on with a loss scale that `loss_scaler_state` gave; without one (another precision) start anew."""
-        if self.config.precision is Precision.fp16:
-            for name, value in state.items():
-                setattr(self.deepspeed_engine.optimizer.loss_scaler, name, value)
-
-
-_LOWER_THE_RATE = "lower optimizer.learning_rate, lengthen lr_schedule.warmup_steps, or train in bf16"
+        """Go on with a loss scale that `loss_scaler_state` gave; without one start anew. Other precisions keep it."""
+        if self.config.precision is not Precision.fp16:
+            self.kept_loss_scaler.update(state)
+            return
+        for name, value in state.items():
+            setattr(self.deepspeed_engine.optimizer.loss_scaler, name, value)
 
 
 def build_engine(model: nn.Module, config: EngineConfig, optimizer_config: OptimizerConfig) -> Engine:

@@ -48,6 +48,9 @@ def train(
         stretch = result.sums if stretch is None else add_sums(stretch, result.sums)
         if result.note:
             do.note(result.note)
+        last = result.stop_requested or state.step == last_step
+        if result.stop_requested:  # the grace time may be short: what follows can be done without
+            do.save(state, last)
         finished = state.step == total_steps
         evaluation_due = due(state.step, every.evaluate) or (finished and every.evaluate > 0)
         record: Record | None = None
@@ -57,8 +60,7 @@ def train(
             if evaluation_due:
                 record |= do.evaluate(state)
             do.record(record)
-        last = result.stop_requested or state.step == last_step
-        if due(state.step, every.save) or last:
+        if (due(state.step, every.save) or last) and not result.stop_requested:
             do.save(state, last)
         do.progress(state.step, record)
         if result.stop_requested:

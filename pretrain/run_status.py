@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from data_prep.atomic_file import write_atomically
-from pretrain.checkpoint.save import list_tags
+from pretrain.checkpoint.save import newest_tag
 from pretrain.step_watch import StepWatch
 
 STATUS_FILE = "status.json"
@@ -56,8 +56,7 @@ def describe_ending(status: RunStatus, run_dir: Path) -> str:
 
 def write_status(run_dir: Path, status: RunStatus) -> None:
     """Write `status.json`, whole or not at all. Raises OSError naming the file when it cannot."""
-    newest = next(reversed(list_tags(run_dir / "checkpoints")), None)
-    content = asdict(status) | {"checkpoint": newest}
+    content = asdict(status) | {"checkpoint": newest_tag(run_dir / "checkpoints")}
     write_atomically(run_dir / STATUS_FILE, json.dumps(content, ensure_ascii=False).encode() + b"\n")
 
 

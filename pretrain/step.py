@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 
@@ -15,7 +15,7 @@ from pretrain.data.feed import StepBatches, StepCounts, feed_steps
 from pretrain.data.order import PhaseOrder
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
-from pretrain.engine import Engine
+from pretrain.engine import Engine, LossScaleError
 from pretrain.engine_config import Precision
 from pretrain.objective import loss_sums, normalised_loss
 from pretrain.phases import Position, RunState, locate
@@ -94,7 +94,10 @@ def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], sta
     )
     agreed = _agree(losses.sum(dim=0), training.stop, waited, training.ranks)
     loss_is_finite = math.isfinite(agreed.mlm_loss + agreed.nsp_loss)
-    grad_norm = training.engine.step(rate, hold=not loss_is_finite)
+    try:
+        grad_norm = training.engine.step(rate, hold=not loss_is_finite)
+    except LossScaleError:
+        _give_up(training, phase, batches, losses, at.step, _advance(state, counts, skipped=True, is_bad=True))
     skipped = not (loss_is_finite and math.isfinite(grad_norm))
     # An overflow of fp16's scaled gradients is part of finding the scale.
     is_bad = skipped and not (loss_is_finite and training.engine.config.precision is Precision.fp16)
@@ -111,7 +114,7 @@ def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], sta
         "sequences_seen": state.sequences_seen,
         "sequence_hash": counts.sequence_hash,
         "skipped_steps": state.skipped_steps,
-        "loss_scale": training.engine.loss_scaler_state().get("cur_scale"),
+        "loss_scale": training.engine.loss_scale,
     }
     if state.bad_steps_in_a_row >= training.max_bad_steps:
         _give_up(training, phase, batches, losses, at.step, state)
@@ -136,7 +139,7 @@ def _advance(state: RunState, counts: StepCounts, *, skipped: bool, is_bad: bool
 
 def _give_up(
     training: Training, phase: PhaseData, batches: StepBatches, losses: torch.Tensor, step: int, state: RunState
-) -> None:
+) -> NoReturn:
     """Raise ValueError on all ranks, with the places that any of them suspects, or else where the streams stand."""
     suspects = suspect_places(batches.micro_batches, losses, phase.order, phase.reader, step=step)
     found = [place for places in training.ranks.gather(suspects) for place in places]
@@ -145,6 +148,7 @@ def _give_up(
     training.ranks.broadcast(
         lambda: refuse_to_go_on(state, places, shards_dir=phase.config.shards_dir, checkpoints=training.checkpoints)
     )
+    raise AssertionError("the broadcast of an error raises it")
 
 
 class _Agreed(NamedTuple):

@@ -9,7 +9,7 @@ these tables alone.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -43,12 +43,19 @@ class StoredFile:
     fragments: list[StoredFragment]
 
 
+def stored_file_values(file: StoredFile) -> dict[str, object]:
+    """Return a StoredFile as JSON can hold it; a fragment is a list of four: a checkpoint has parameters x ranks."""
+    fragments = [[item.name, item.start, item.numel, item.updates] for item in file.fragments]
+    return {"name": file.name, "bytes": file.bytes, "sha256": file.sha256, "fragments": fragments}
+
+
 def parse_stored_file(values: dict[str, object]) -> StoredFile:
-    """Return the StoredFile that `asdict` and JSON made `values` of. Raises TypeError or KeyError for anything else."""
+    """Return what `stored_file_values` was given. Raises TypeError, ValueError or KeyError for anything else."""
     fragments = values["fragments"]
     if not isinstance(fragments, list):
         raise TypeError("fragments is not a list")
-    return StoredFile(**{**values, "fragments": [StoredFragment(**item) for item in fragments]})  # type: ignore[arg-type]
+    parsed = [StoredFragment(name=n, start=start, numel=numel, updates=seen) for n, start, numel, seen in fragments]
+    return StoredFile(**{**values, "fragments": parsed})  # type: ignore[arg-type]
 
 
 def write_fragments(
@@ -66,7 +73,7 @@ def write_fragments(
     path.chmod(directory.stat().st_mode & 0o666)  # safetensors leaves its files to their owner alone
     sync(path)
     file = StoredFile(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), fragments=list(fragments))
-    write_atomically(path.with_suffix(".json"), json.dumps(asdict(file)).encode())
+    write_atomically(path.with_suffix(".json"), json.dumps(stored_file_values(file)).encode())
     return file
 
 

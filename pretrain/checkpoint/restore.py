@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pretrain.checkpoint.fragments_file import MOMENTS, FragmentReader, StoredFile, hash_file, parse_stored_file
-from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME, list_tags
+from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME, list_tags, newest_tag
 from pretrain.distributed import Ranks
 from pretrain.engine import Engine
 from pretrain.phases import RunState
@@ -49,10 +49,10 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 def newest_checkpoint(run_dir: Path) -> Path:
     """Return the newest complete tag of a run. Raises ValueError when there is none."""
-    tags = list_tags(run_dir / "checkpoints")
-    if not tags:
+    tag = newest_tag(run_dir / "checkpoints")
+    if tag is None:
         raise ValueError(f"{run_dir}/checkpoints has no complete checkpoint; train first, or name another run_dir")
-    return run_dir / "checkpoints" / tags[-1]
+    return run_dir / "checkpoints" / tag
 
 
 def find_checkpoint(directory: Path, ranks: Ranks) -> Checkpoint | None:

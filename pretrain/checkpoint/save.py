@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.atomic_file import sync, write_atomically
-from pretrain.checkpoint.fragments_file import KINDS, StoredFile, parse_stored_file, write_fragments
+from pretrain.checkpoint.fragments_file import (
+    KINDS,
+    StoredFile,
+    parse_stored_file,
+    stored_file_values,
+    write_fragments,
+)
 from pretrain.checkpoint.snapshot import Snapshot
 from pretrain.config import CheckpointConfig
 from pretrain.distributed import Ranks
 
 COMPLETE_NAME = "COMPLETE.json"
-CHECKPOINT_VERSION = 1
+LATEST = "latest"
+CHECKPOINT_VERSION = 2
 BYTES_PER_ELEMENT = 4 * len(KINDS)  # fp32 all
 BYTES_FOR_TABLES = 2**20  # of one rank: names and places of its fragments
 
@@ -30,6 +37,11 @@ _TAG = re.compile(r"step-\d{8,}")
 def tag_of(step: int) -> str:
     """Return the directory name of a checkpoint: step-00000500."""
     return f"step-{step:08d}"
+
+
+def step_of(tag: str) -> int:
+    """Return the step of a tag."""
+    return int(tag.removeprefix("step-"))
 
 
 def list_tags(directory: Path) -> list[str]:
@@ -42,16 +54,38 @@ def list_tags(directory: Path) -> list[str]:
 
 def tags_to_prune(tags: Sequence[str], *, keep_last: int, keep_every: int) -> list[str]:
     """Return those of `tags`, oldest first, that are neither among the last ones nor at a multiple of `keep_every`."""
-    return [tag for tag in tags[:-keep_last] if keep_every == 0 or int(tag.removeprefix("step-")) % keep_every != 0]
+    return [tag for tag in tags[:-keep_last] if keep_every == 0 or step_of(tag) % keep_every != 0]
+
+
+def newest_tag(directory: Path) -> str | None:
+    """Return the tag that a run stands at, or None when it has none. `set_aside_after` keeps later ones out of it."""
+    return next(reversed(list_tags(directory)), None)
+
+
+def set_aside_after(directory: Path, step: int) -> None:
+    """Rename the tags beyond `step` to discarded-TAG: a run goes on from an older one, because they are damaged.
+
+    Should they come back (a file server that was away), two branches of a run must not mix. Nothing is deleted.
+    """
+    for tag in list_tags(directory):
+        if step_of(tag) > step:
+            discarded = directory / f"discarded-{tag}"
+            if discarded.exists():
+                shutil.rmtree(discarded)
+            (directory / tag).rename(discarded)
+    newest = newest_tag(directory)
+    if newest is not None:
+        write_atomically(directory / LATEST, f"{newest}\n".encode())
 
 
 def write_checkpoint(
     directory: Path, snapshot: Snapshot, ranks: Ranks, config: CheckpointConfig, run: dict[str, Any]
-) -> None:
+) -> str | None:
     """Write a snapshot under `directory` and prune old tags. All ranks call it together.
 
     `run` is what a resume must match (config, fingerprints); it is stored as it is. When one rank cannot write, raises
-    its OSError there and FailureElsewhereError on the others, and nothing is left of the attempt.
+    its OSError there and FailureElsewhereError on the others, and nothing is left of the attempt. Returns why old tags
+    could not be pruned, if so: the new one is safe then.
     """
     tag = tag_of(snapshot.state.step)
     hidden = directory / f".{tag}.tmp"
@@ -61,11 +95,11 @@ def write_checkpoint(
         ranks.broadcast(lambda: _make_room(hidden, needed))
         ranks.together(lambda: write_fragments(hidden, ranks.rank, snapshot.fragments, snapshot.tensors))
         ranks.broadcast(lambda: _complete(hidden, directory / tag, snapshot, run, ranks.world_size))
-        ranks.broadcast(lambda: _prune(directory, tag, config))
     except (OSError, ValueError):
         if ranks.is_first:
             shutil.rmtree(hidden, ignore_errors=True)
         raise
+    return ranks.broadcast(lambda: _prune(directory, tag, config))
 
 
 def _make_room(hidden: Path, needed: int) -> None:
@@ -97,10 +131,10 @@ def _complete(hidden: Path, target: Path, snapshot: Snapshot, run: dict[str, Any
         "state": asdict(snapshot.state),
         "loss_scaler": snapshot.loss_scaler,
         "shapes": snapshot.shapes,
-        "files": [asdict(file) for file in files],
+        "files": [stored_file_values(file) for file in files],
         "run": run,
     }
-    write_atomically(hidden / COMPLETE_NAME, json.dumps(content, indent=1).encode())
+    write_atomically(hidden / COMPLETE_NAME, json.dumps(content).encode())
     # A tag of the same step is left over from a run that was rolled back to an older one: the new one replaces it.
     if target.exists():
         _remove(target)
@@ -108,11 +142,15 @@ def _complete(hidden: Path, target: Path, snapshot: Snapshot, run: dict[str, Any
     sync(target.parent)
 
 
-def _prune(directory: Path, newest: str, config: CheckpointConfig) -> None:
-    write_atomically(directory / "latest", f"{newest}\n".encode())
-    for tag in tags_to_prune(list_tags(directory), keep_last=config.keep_last, keep_every=config.keep_every):
-        if tag != newest:  # after a rollback damaged ones may have later steps
+def _prune(directory: Path, newest: str, config: CheckpointConfig) -> str | None:
+    """Point `latest` at the newest tag and remove old ones; return why it could not, if so."""
+    try:
+        write_atomically(directory / LATEST, f"{newest}\n".encode())
+        for tag in tags_to_prune(list_tags(directory), keep_last=config.keep_last, keep_every=config.keep_every):
             _remove(directory / tag)
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def _read_sidecar(path: Path) -> StoredFile:

@@ -1,13 +1,15 @@
 """Save while the training goes on: the main thread copies, another one writes and agrees with the other ranks."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pretrain.checkpoint.save import list_tags, tag_of, write_checkpoint
+from pretrain.checkpoint.save import newest_tag, tag_of, write_checkpoint
 from pretrain.checkpoint.snapshot import Snapshot, Staging
 from pretrain.config import CheckpointConfig
 from pretrain.distributed import FailureElsewhereError, Ranks
@@ -21,7 +23,8 @@ class Saver:
 
     `run` is what a resume must match; `last_step` is where the run ends. A save that fails costs a warning, given to
     `warn` on rank 0, and the training goes on; only when nothing comes after it, it is an error. Leaving the context
-    waits for a save that is being written, whatever the reason.
+    waits for a save that is being written, unless a bug or a lost rank is the reason: then the process is to end at
+    once, and what is half-written does not count.
     """
 
     def __init__(
@@ -79,21 +82,30 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._thread.shutdown()
+        self._thread.shutdown(wait=error is None or isinstance(error, ValueError | OSError))
 
     def _wait(self) -> OSError | ValueError | None:
         return None if self._writing is None else self._writing.result()
 
     def _write(self, snapshot: Snapshot, last: bool) -> OSError | ValueError | None:
         """In the thread: write a snapshot; return why it failed."""
+        tag = tag_of(snapshot.state.step)
         try:
-            write_checkpoint(self._directory, snapshot, self._ranks.for_saving(), self._config, self._run)
+            not_pruned = write_checkpoint(self._directory, snapshot, self._ranks.for_saving(), self._config, self._run)
         except (OSError, ValueError) as failure:
             self._failures += 1
-            if self._ranks.is_first and not last:
-                self._warn(self._describe(snapshot.state.step, failure))
+            if not last:
+                self._tell(partial(self._describe, snapshot.state.step, failure))
             return failure
+        if not_pruned is not None:
+            self._tell(lambda: f"WARNING: {tag} is saved, but older checkpoints could not be pruned: {not_pruned}")
         return None
+
+    def _tell(self, describe: Callable[[], str]) -> None:
+        """Warn on rank 0. What breaks a save may break this too (the log on the same disk): that ends nothing."""
+        if self._ranks.is_first:
+            with contextlib.suppress(OSError):
+                self._warn(describe())
 
     def _describe(self, step: int, failure: Exception) -> str:
         every = self._config.save_every
@@ -104,5 +116,4 @@ class Saver:
         )
 
     def _newest(self) -> str:
-        tags = list_tags(self._directory)
-        return tags[-1] if tags else "scratch: there is no checkpoint yet"
+        return newest_tag(self._directory) or "scratch: there is no checkpoint yet"

@@ -21,6 +21,12 @@ class MicroBatch(NamedTuple):
     masked_lm_ids: Tensor  # int64 [masked]: the original ids
     next_sentence_labels: Tensor | None  # int64 [instances]; None without pairs
 
+    def pin_memory(self) -> "MicroBatch":
+        """Return the same batch in page-locked memory, from where `to` a GPU does not make the host wait."""
+        fields = self._asdict().items()
+        pinned: dict[str, Any] = {name: x.pin_memory() for name, x in fields if isinstance(x, Tensor)}
+        return self._replace(**pinned)
+
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the same batch on `device`."""
         fields = self._asdict().items()

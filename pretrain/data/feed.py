@@ -100,7 +100,10 @@ def prepare_step(
     # A filler is one sequence: the rank must take part in the collectives, not compute for nothing.
     first_row = to_micro_batch(shares[ranks.rank].take(np.arange(1)))
     batches += [WeightedBatch(first_row, 0.0, ranks.rank, k) for k in range(len(batches), needed)]
-    return batches, _count(shares, batches)
+    counts = _count(shares, batches)
+    if ranks.device.type == "cuda":
+        batches = [item._replace(batch=item.batch.pin_memory()) for item in batches]
+    return batches, counts
 
 
 def _count(shares: dict[int, Block], batches: list[WeightedBatch]) -> StepCounts:

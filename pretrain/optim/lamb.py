@@ -53,6 +53,7 @@ class Lamb(torch.optim.Optimizer):
         self._bias_correction = bias_correction
         self._adapt_undecayed = adapt_undecayed
         self._fragments: dict[Tensor, list[Fragment]] | None = None
+        self._indices: dict[Tensor, Tensor] = {}  # of the parameters in each flat tensor, int64 [fragments]
         self._sharded = False
 
     def bind(self, layout: Layout) -> None:
@@ -62,6 +63,10 @@ class Lamb(torch.optim.Optimizer):
             self._fragments[fragment.flat].append(fragment)
         self._sharded = layout.sharded
         device = layout.flats[0].device
+        self._indices = {
+            flat: torch.tensor([fragment.index for fragment in fragments], dtype=torch.int64, device=device)
+            for flat, fragments in self._fragments.items()
+        }
         self.trust_ratios = torch.full((len(layout.shapes),), torch.nan, dtype=torch.float32, device=device)
 
     @torch.no_grad()
@@ -128,10 +133,9 @@ class Lamb(torch.optim.Optimizer):
         for tensor, direction in adapted:
             fragments = self._fragments_of(tensor)
             if fragments:
-                indices = torch.tensor([fragment.index for fragment in fragments], device=squared.device)
                 for row, whole in enumerate((tensor, direction)):
                     norms = torch._foreach_norm([fragment.cut(whole) for fragment in fragments])
-                    squared[row, indices] = torch.stack(list(norms)).square()
+                    squared[row, self._indices[tensor]] = torch.stack(list(norms)).square()
         if self._sharded:
             dist.all_reduce(squared)
         weight, update = squared.sqrt()

@@ -127,8 +127,8 @@ def test_all_ranks_can_leave_after_any_step_and_counts_do_not_depend_on_the_worl
             assert all(filler > 0 for filler in fillers) == (world_size == 4)
 
 
-def evaluate_held_out(ranks: Ranks, shards: Path, max_sequences: int):
-    config = tiny_config(shards, shards, *engine_overrides(0, "fp32"))
+def evaluate_held_out(ranks: Ranks, shards: Path, max_sequences: int, stage: int = 0):
+    config = tiny_config(shards, shards, *engine_overrides(stage, "fp32"))
     engine = tiny_engine(config, ranks)
     held_out = read_manifest(shards).splits["held_out"]
     record = evaluate(
@@ -151,6 +151,16 @@ def test_evaluation_does_not_depend_on_the_number_of_ranks_and_leaves_the_model_
         assert record == pytest.approx(alone)
     ((fewer, _),) = worker_group(1).run(evaluate_held_out, shards, 7)
     assert fewer["held_out_mlm_loss"] != alone["held_out_mlm_loss"]
+
+
+def test_ranks_without_a_held_out_block_go_through_the_passes_of_the_others_under_zero_3(worker_group, tmp_path):
+    """Each forward pass is a collective there: one rank that does not join would leave the others waiting."""
+    shards = write_shards(tmp_path / "shards", held_out_sequences=40)
+    assert sum(shard.blocks for shard in read_manifest(shards).splits["held_out"]) < 3
+    ((alone, _),) = worker_group(1).run(evaluate_held_out, shards, 33)
+    for record, training in worker_group(3).run(evaluate_held_out, shards, 33, 3):
+        assert record == pytest.approx(alone)
+        assert training
 
 
 def test_the_entropy_of_four_equal_shares_is_log_four():

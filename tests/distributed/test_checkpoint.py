@@ -1,7 +1,9 @@
 """Checkpoints survive what happens to files: damage, kills inside a save, leftovers, other layouts."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 from unittest.mock import patch
 
@@ -46,27 +48,49 @@ def found_step(ranks: Ranks, run_dir: Path) -> int | str | None:
     return None if checkpoint is None else checkpoint.state.step
 
 
+def found_and_said(ranks: Ranks, run_dir: Path) -> tuple[int | str | None, str]:
+    with redirect_stderr(io.StringIO()) as said:
+        step = found_step(ranks, run_dir)
+    return step, said.getvalue()
+
+
 def flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
 
 
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "file", "complaint"),
     [
-        lambda tag: flip_a_byte(tag / "rank-00001.safetensors"),
-        lambda tag: (tag / "rank-00000.safetensors").unlink(),
-        lambda tag: (tag / "rank-00001.safetensors").write_bytes((tag / "rank-00001.safetensors").read_bytes()[:-8]),
-        lambda tag: (tag / COMPLETE_NAME).write_text('{"checkpoint_version": 1'),
-        lambda tag: (tag / COMPLETE_NAME).unlink(),
+        (flip_a_byte, "rank-00001.safetensors", "is damaged"),
+        (Path.unlink, "rank-00000.safetensors", "is missing"),
+        (cut_short, "rank-00001.safetensors", "is damaged"),
+        (cut_short, COMPLETE_NAME, "is not a complete checkpoint"),
     ],
-    ids=["flipped byte", "missing file", "truncated", "torn account", "no account"],
+    ids=["flipped byte", "missing file", "truncated", "torn account"],
 )
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(worker_group, run_dir, damage):
-    assert worker_group(2).run(found_step, run_dir) == [6, 6]
-    damage(run_dir / "checkpoints" / "step-00000006")
-    assert worker_group(2).run(found_step, run_dir) == [4, 4]
+def test_a_damaged_newest_checkpoint_is_named_and_gives_way_to_the_one_before(
+    worker_group, run_dir, damage, file, complaint
+):
+    assert worker_group(2).run(found_and_said, run_dir) == [(6, ""), (6, "")]
+    damaged = run_dir / "checkpoints" / "step-00000006" / file
+    damage(damaged)
+    (first, said), other = worker_group(2).run(found_and_said, run_dir)
+    assert first == 4
+    assert said.count("\n") == 1
+    assert f"{damaged} {complaint}" in said
+    assert said.endswith("; trying the checkpoint before it\n")
+    assert other == (4, "")
+
+
+def test_a_tag_without_an_account_of_itself_was_never_finished_and_nothing_is_said(worker_group, run_dir):
+    (run_dir / "checkpoints" / "step-00000006" / COMPLETE_NAME).unlink()
+    assert worker_group(2).run(found_and_said, run_dir) == [(4, ""), (4, "")]
 
 
 def test_when_none_is_sound_the_run_does_not_start_afresh_behind_the_users_back(worker_group, run_dir):
@@ -85,6 +109,18 @@ def test_the_run_goes_on_from_the_older_one_and_logs_each_step_once(worker_group
     assert [record["loss"] for record in after[:6]] == [record["loss"] for record in before]
     assert [record["step"] for record in read_metrics(run_dir / "metrics.discarded.jsonl")] == [5, 6]
     assert newest_checkpoint(run_dir).name == "step-00000008"
+
+
+def test_a_damaged_checkpoint_that_comes_back_does_not_bring_its_branch_back(worker_group, shards, run_dir):
+    checkpoints = run_dir / "checkpoints"
+    lost = checkpoints / "step-00000006" / "rank-00001.safetensors"
+    kept = lost.rename(run_dir / "elsewhere")
+    worker_group(2).run(train_run, shards, run_dir, "checkpoint.save_every=50", "stop_after=5")
+    assert newest_checkpoint(run_dir).name == "step-00000005"
+    assert (checkpoints / "latest").read_text() == "step-00000005\n"
+    kept.rename(checkpoints / "discarded-step-00000006" / lost.name)
+    worker_group(2).run(train_run, shards, run_dir, "checkpoint.save_every=50", "stop_after=8")
+    assert [record["step"] for record in read_metrics(run_dir / "metrics.jsonl")] == list(range(1, 9))
 
 
 def test_what_a_kill_inside_a_save_leaves_behind_is_ignored_and_overwritten(worker_group, shards, run_dir):

@@ -64,6 +64,15 @@ def test_fp16_follows_fp32_finds_its_scale_and_resumes_with_it(worker_group, sha
     assert lines(tmp_path / "cut", *keys) == lines(tmp_path / "whole", *keys)
 
 
+def test_the_loss_scale_outlives_a_stretch_in_another_precision(worker_group, shards, tmp_path):
+    for precision, stop in (("fp16", 6), ("bf16", 8), ("fp16", 9)):
+        overrides = [*engine_overrides(2, precision), TOO_HIGH, f"stop_after={stop}"]
+        worker_group(2).run(train_in_fp16, shards, tmp_path / "run", *overrides)
+    scales = [scale for (scale,) in lines(tmp_path / "run", "loss_scale")]
+    assert scales[6:8] == [None, None]
+    assert scales[8] == scales[5] < 2**22
+
+
 def build_in_fp16(ranks: Ranks, shards: Path) -> str:
     try:
         tiny_engine(tiny_config(shards, shards, *engine_overrides(2, "fp16")), ranks)

@@ -9,7 +9,7 @@ import torch
 from pretrain.config import PretrainConfig
 from pretrain.data.feed import feed_steps, prepare_step
 from pretrain.distributed import Ranks
-from pretrain.engine import Engine
+from pretrain.engine import Engine, build_engine
 from pretrain.objective import loss_sums, normalised_loss
 from pretrain.optim.lamb import Lamb
 from pretrain.step import accumulate_gradients
@@ -125,6 +125,46 @@ def test_lamb_equals_a_float64_oracle_that_gets_the_same_gradients(
         assert max(distances.values()) <= 1e-5, max(distances, key=distances.get)
         assert worst_ratio <= 1e-5
         assert cut == (stage > 0 and world_size > 1), "the ranks must really hold pieces"
+
+
+def train_a_few_numbers(ranks: Ranks, directory: Path, overrides: list[str]):
+    """Train 3 x 2 weights and 2 biases on random gradients, clipped; return how far off, and what this rank holds.
+
+    Off: ‖p - p*‖ / ‖p*‖ per tensor after the last step, and the relative error of each step's gradient norm.
+    """
+    config = tiny_config(directory, directory, *overrides)
+    torch.manual_seed(7)
+    engine = build_engine(torch.nn.Linear(3, 2).to(ranks.device), config.engine, config.optimizer)
+    oracle = {name: weight.double() for name, weight in full_weights(engine, ranks).items()}
+    moments = {name: [torch.zeros_like(weight), torch.zeros_like(weight)] for name, weight in oracle.items()}
+    generator, norm_errors = torch.Generator().manual_seed(8), []
+    for step in range(1, 6):
+        inputs, factors = torch.randn(4, 3, generator=generator), torch.randn(4, 2, generator=generator)
+        loss = (engine.forward(inputs.to(ranks.device)) * factors.to(ranks.device)).sum()
+        engine.backward(loss / ranks.world_size, is_last=True)
+        norm = engine.step(LEARNING_RATE)
+        gradients = {"weight": factors.double().T @ inputs.double(), "bias": factors.double().sum(dim=0)}
+        expected = float(torch.cat([gradient.flatten() for gradient in gradients.values()]).norm())
+        norm_errors.append(abs(norm / expected - 1))
+        for name, decay in (("weight", 0.01), ("bias", 0.0)):
+            clipped = gradients[name] / max(1.0, expected / CLIP)
+            oracle[name], _ = lamb_oracle(oracle[name], clipped, moments[name], step, decay)
+    weights = full_weights(engine, ranks)
+    distances = [float((weights[name] - oracle[name]).norm() / oracle[name].norm()) for name in oracle]
+    return max(distances), max(norm_errors), {fragment.name for fragment in engine.layout.fragments}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_ranks_that_hold_nothing_but_padding_take_part_in_lamb(worker_group, tmp_path, stage):
+    """Of four ranks one has no fragment at all, and one of the weight only."""
+    results = worker_group(4).run(train_a_few_numbers, tmp_path, engine_overrides(stage, "fp32"))
+    held = [names for _, _, names in results]
+    assert set() in held
+    assert {"weight"} in held
+    assert {"weight", "bias"} in held
+    for distance, norm_error, _ in results:
+        assert distance <= 1e-5
+        assert norm_error <= 1e-5
 
 
 def lamb_on_slices_is_something_else(ranks: Ranks, shards: Path, overrides: list[str]):

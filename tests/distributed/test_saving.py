@@ -76,7 +76,7 @@ def change_everything_while_a_save_is_written(ranks: Ranks, directory: Path) -> 
 
         with (
             patch.object(saver_module, "write_checkpoint", write),
-            contextlib.suppress(ZeroDivisionError),
+            contextlib.suppress(ValueError),
             open_saver(directory, config, engine, ranks) as saver,
         ):
             saver.save(RunState(step=step), last=False)
@@ -85,15 +85,34 @@ def change_everything_while_a_save_is_written(ranks: Ranks, directory: Path) -> 
                     fragment.cut(fragment.flat).add_(1.0)
             unfinished = not (directory / tag_of(step)).exists()
             threading.Timer(0.2, gate.set).start()
-            raise ZeroDivisionError
+            raise ValueError
         saved = load_full_weights(directory / tag_of(step))
         outcomes.append((unfinished, all(torch.equal(saved[name], before[name]) for name in before)))
     return outcomes
 
 
-def test_a_save_is_of_its_moment_and_is_finished_when_an_error_ends_the_run(worker_group, tmp_path):
+def test_a_save_is_of_its_moment_and_is_finished_when_an_error_of_all_ranks_ends_the_run(worker_group, tmp_path):
     outcomes = worker_group(2).run(change_everything_while_a_save_is_written, tmp_path)
     assert outcomes == [[(True, True)] * 2] * 2
+
+
+def leave_by_a_bug_while_a_save_is_written(ranks: Ranks, directory: Path) -> bool:
+    config = tiny_config(directory, directory, *engine_overrides(1, "fp32"))
+    gate = threading.Event()
+    with (
+        patch.object(saver_module, "write_checkpoint", lambda *arguments: gate.wait()),
+        contextlib.suppress(ZeroDivisionError),
+        open_saver(directory, config, tiny_engine(config, ranks), ranks) as saver,
+    ):
+        saver.save(RunState(step=3), last=False)
+        raise ZeroDivisionError
+    left_before_the_save_was_over = not gate.is_set()
+    gate.set()
+    return left_before_the_save_was_over
+
+
+def test_a_bug_ends_a_rank_at_once_whatever_is_being_written(worker_group, tmp_path):
+    assert worker_group(2).run(leave_by_a_bug_while_a_save_is_written, tmp_path) == [True, True]
 
 
 def meet_a_bug_in_the_thread(ranks: Ranks, directory: Path) -> list[str]:

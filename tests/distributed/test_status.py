@@ -37,7 +37,8 @@ def test_stops_and_the_end_are_told_apart_and_a_stop_names_its_reason(worker_gro
         ("SIGUSR1", [], False, expected("stopped", 1, "SIGUSR1")),
         (None, ["max_minutes=1e-6"], False, expected("stopped", 2, "max_minutes=1e-06")),
         (None, ["stop_after=4"], False, expected("stopped", 4, "stop_after=4")),
-        (None, ["stop_after=3"], False, expected("stopped", 4, "stop_after=3")),
+        # Nothing is left to do for this command: whoever starts stopped ones anew must not do so for ever.
+        (None, ["stop_after=3"], True, expected("stopped", 4, "stop_after=3")),
         (None, [], True, expected("done", 20, None)),
         ("SIGTERM", [], True, expected("done", 20, None)),
     ]

@@ -12,7 +12,12 @@ from pretrain.config import PretrainConfig
 from pretrain.export import ExportConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SCHEMAS = {"data_prep": DataPrepConfig, "pretrain": PretrainConfig, "pretrain.export": ExportConfig}
 
 
@@ -42,7 +47,7 @@ def test_links_paths_and_make_targets_in_the_documents_exist(document):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (document.parent / link).exists(), link
-    for path in re.findall(r"`((?:conf|data_prep|docs|launch|pretrain|tests)/[\w/.]+)`", text):
+    for path in re.findall(r"`((?:benchmarks|conf|data_prep|docs|launch|pretrain|tests)/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path
     for target in re.findall(r"^ {4}make (\w+)|`make (\w+)`", text, flags=re.MULTILINE):
         assert re.search(rf"^{''.join(target)}:", makefile, flags=re.MULTILINE), target

@@ -17,7 +17,7 @@ from transformers import (
 
 from conf.compose import to_dict
 from data_prep.tokenizer import save_tokenizer, wordpiece_tokenizer
-from pretrain.checkpoint.fragments_file import StoredFragment, write_fragments
+from pretrain.checkpoint.fragments_file import StoredFragment, stored_file_values, write_fragments
 from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME
 from pretrain.config import ModelConfig
 from pretrain.export import main
@@ -164,7 +164,7 @@ def write_run(run_dir: Path, config: ModelConfig, tokenizer_dir: Path, steps: tu
             "checkpoint_version": CHECKPOINT_VERSION,
             "state": asdict(RunState(step=step, sequences_seen=64 * step, tokens_seen=1024 * step)),
             "shapes": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
-            "files": [asdict(file)],
+            "files": [stored_file_values(file)],
             "run": {},
         }
         (directory / COMPLETE_NAME).write_text(json.dumps(content))
