@@ -74,7 +74,9 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
     Returns whether there is nothing left to do for this command; else it was asked to stop, and goes on when it is
     given again.
     """
-    checked = check(config, ranks)
+    patience = config.engine.collective_timeout_seconds
+    with StepWatch(rank=ranks.rank, step=0, timeout_seconds=patience):
+        checked = check(config, ranks)
     run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
     if step >= last_step_of(config):
         if ranks.is_first:
@@ -89,7 +91,7 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
     running = RunStatus(state=Standing.running, step=step, total_steps=total)
     ranks.broadcast(lambda: write_status(run_dir, running))
     stop.after_minutes(config.max_minutes)
-    watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=config.engine.collective_timeout_seconds)
+    watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=patience)
     with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:
         status = train_to_end(config, checked, ranks, stop, watch)
     ranks.broadcast(lambda: write_status(run_dir, status))

@@ -54,6 +54,11 @@ EXACT = (
 STAGES = [(stage, precision) for precision in ("fp32", "bf16") for stage in range(4)]
 
 
+def cpu_multiplies_fp16() -> bool:
+    """Return whether this CPU has fp16 products, without which the command refuses the precision."""
+    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
 def engine_overrides(stage: int, precision: str, *, offload: bool = False) -> list[str]:
     """Small thresholds at stage 3: a tiny model is to be cut, its matrices into several sub-groups at 4 ranks too."""
     return [

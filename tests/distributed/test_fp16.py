@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from pretrain.distributed import Ranks
-from pretrain.track.metrics_file import read_metrics
-from tests.distributed.runs import engine_overrides, tiny_config, tiny_engine, train_run
+from tests.distributed.runs import cpu_multiplies_fp16, engine_overrides, lines, tiny_config, tiny_engine, train_run
 from tests.shards import write_shards
 
 STAGES_AND_OFFLOAD = [
@@ -23,10 +21,6 @@ def shards(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
-def cpu_multiplies_fp16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
-
-
 def train_in_fp16(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) -> None:
     """Train also where the CPU has no avx512_fp16: on a CPU our activations are fp32, only weights and gradients fp16.
 
@@ -39,10 +33,6 @@ def train_in_fp16(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) ->
         train_run(ranks, shards, run_dir, *overrides)
 
 
-def lines(run_dir: Path, *keys: str) -> list[tuple]:
-    return [tuple(line.get(key) for key in keys) for line in read_metrics(run_dir / "metrics.jsonl")]
-
-
 @pytest.mark.parametrize(("stage", "offload"), STAGES_AND_OFFLOAD)
 def test_fp16_follows_fp32_finds_its_scale_and_resumes_with_it(worker_group, shards, tmp_path, stage, offload):
     group = worker_group(2)
@@ -50,10 +40,10 @@ def test_fp16_follows_fp32_finds_its_scale_and_resumes_with_it(worker_group, sha
     fp16 = engine_overrides(stage, "fp16", offload=offload)
     group.run(train_run, shards, tmp_path / "fp32", *fp32, "max_steps=12")
     group.run(train_in_fp16, shards, tmp_path / "fp16", *fp16, "max_steps=12")
-    exact, close = ([loss for (loss,) in lines(tmp_path / name, "loss")] for name in ("fp32", "fp16"))
+    exact, close = ([loss for (loss,) in lines(tmp_path / name, ("loss",))] for name in ("fp32", "fp16"))
     assert close == pytest.approx(exact, rel=3e-3)
     group.run(train_in_fp16, shards, tmp_path / "whole", *fp16, TOO_HIGH)
-    seen = lines(tmp_path / "whole", "skipped_steps", "loss_scale")
+    seen = lines(tmp_path / "whole", ("skipped_steps", "loss_scale"))
     assert seen[0] == (1, 2**22)
     assert seen[-1][0] in range(3, 12), "the scale is found within a few skipped steps, and then steps are taken"
     assert seen[-1][1] < 2**20
@@ -61,14 +51,14 @@ def test_fp16_follows_fp32_finds_its_scale_and_resumes_with_it(worker_group, sha
         group.run(train_in_fp16, shards, tmp_path / "cut", *fp16, TOO_HIGH, f"stop_after={stop}")
     group.run(train_in_fp16, shards, tmp_path / "cut", *fp16, TOO_HIGH)
     keys = ("step", "loss", "grad_norm", "skipped_steps", "loss_scale", "sequence_hash")
-    assert lines(tmp_path / "cut", *keys) == lines(tmp_path / "whole", *keys)
+    assert lines(tmp_path / "cut", keys) == lines(tmp_path / "whole", keys)
 
 
 def test_the_loss_scale_outlives_a_stretch_in_another_precision(worker_group, shards, tmp_path):
     for precision, stop in (("fp16", 6), ("bf16", 8), ("fp16", 9)):
         overrides = [*engine_overrides(2, precision), TOO_HIGH, f"stop_after={stop}"]
         worker_group(2).run(train_in_fp16, shards, tmp_path / "run", *overrides)
-    scales = [scale for (scale,) in lines(tmp_path / "run", "loss_scale")]
+    scales = [scale for (scale,) in lines(tmp_path / "run", ("loss_scale",))]
     assert scales[6:8] == [None, None]
     assert scales[8] == scales[5] < 2**22
 

@@ -27,11 +27,26 @@ from tests.distributed.kills import (
     Moment,
     finish,
 )
-from tests.distributed.runs import EXACT, STAGES, TINY, engine_overrides, lines, tiny_config, train_run
+from tests.distributed.runs import (
+    EXACT,
+    STAGES,
+    TINY,
+    cpu_multiplies_fp16,
+    engine_overrides,
+    lines,
+    tiny_config,
+    train_run,
+)
 from tests.shards import write_shards
 
 SEED = 6
-MAIN_PAIR = (2, "bf16")
+MAIN_ENGINE = engine_overrides(2, "bf16")
+NO_FP16 = pytest.mark.skipif(not cpu_multiplies_fp16(), reason="the command refuses fp16: no avx512_fp16 on this CPU")
+OTHER_ENGINES = [
+    *((*pair, False) for pair in STAGES if pair != (2, "bf16")),
+    *((*pair, True) for pair in ((1, "fp32"), (2, "bf16"), (3, "bf16"))),
+    *(pytest.param(stage, "fp16", False, marks=NO_FP16) for stage in (1, 2, 3)),
+]
 ALL = tuple(range(WORLD_SIZE))
 VICTIMS = (ALL, *((rank,) for rank in ALL))
 TIMES = {Moment.START: 2, Moment.STEP: 3, Moment.SAVE: 3, Moment.SAVED: 2}
@@ -67,7 +82,7 @@ def assert_same_run(cut: Path, whole: Path) -> None:
     assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
 
 
-def kill_and_compare(shards: Path, pair: tuple[int, str], kills: list[Kill], seed: int) -> Counter[Moment]:
+def kill_and_compare(shards: Path, engine: list[str], kills: list[Kill], seed: int) -> Counter[Moment]:
     """Kill a run and let it finish, hold it against one that nobody disturbed; return what the kills hit, how often."""
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -76,7 +91,7 @@ def kill_and_compare(shards: Path, pair: tuple[int, str], kills: list[Kill], see
     def command(run_dir: Path) -> list[str]:
         own = [f"max_steps={max_steps}", f"engine.collective_timeout_seconds={COLLECTIVE_TIMEOUT_SECONDS}"]
         own += ["checkpoint.save_every=3"]
-        return [f"shards_dir={shards}", f"run_dir={run_dir}", *TINY, *engine_overrides(*pair), *own]
+        return [f"shards_dir={shards}", f"run_dir={run_dir}", *TINY, *engine, *own]
 
     whole, cut = shards.parent / "whole", shards.parent / "cut"
     start_seconds = finish(command(whole), whole)
@@ -93,23 +108,23 @@ def kill_and_compare(shards: Path, pair: tuple[int, str], kills: list[Kill], see
 
 
 def test_a_run_whose_ranks_are_killed_ends_as_one_that_nobody_disturbed(shards):
-    hits = kill_and_compare(shards, MAIN_PAIR, TWO_KILLS, SEED)
+    hits = kill_and_compare(shards, MAIN_ENGINE, TWO_KILLS, SEED)
     assert set(hits) == {Moment.STEP, Moment.SAVE}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_thirty_kills_at_random_moments_change_no_bit(shards):
-    hits = kill_and_compare(shards, MAIN_PAIR, THIRTY_KILLS, SEED)
+    hits = kill_and_compare(shards, MAIN_ENGINE, THIRTY_KILLS, SEED)
     assert hits.total() >= 30
     assert min(hits[Moment.START], hits[Moment.STEP], hits[Moment.SAVE]) >= 6, hits
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("stage", "precision"), [pair for pair in STAGES if pair != MAIN_PAIR])
-def test_three_kills_change_no_bit_whatever_stage_and_precision(shards, stage, precision):
-    hits = kill_and_compare(shards, (stage, precision), THREE_KILLS, SEED)
+@pytest.mark.parametrize(("stage", "precision", "offload"), OTHER_ENGINES)
+def test_three_kills_change_no_bit_whatever_stage_and_precision(shards, stage, precision, offload):
+    hits = kill_and_compare(shards, engine_overrides(stage, precision, offload=offload), THREE_KILLS, SEED)
     assert set(hits) == {Moment.START, Moment.STEP, Moment.SAVE}
 
 
@@ -153,7 +168,7 @@ def preempt_repeatedly(ranks: Ranks, shards: Path, run_dir: Path, overrides: lis
 
 
 def test_twenty_preemptions_of_one_run_change_no_bit(worker_group, shards, tmp_path):
-    overrides = ["max_steps=100", *engine_overrides(*MAIN_PAIR)]
+    overrides = ["max_steps=100", *MAIN_ENGINE]
     worker_group(2).run(train_run, shards, tmp_path / "whole", *overrides)
     lives = worker_group(2).run(preempt_repeatedly, shards, tmp_path / "cut", overrides, SEED)
     print(f"seed {SEED}", *lives[0], sep="\n")
