@@ -60,7 +60,9 @@ def train(
             if evaluation_due:
                 record |= do.evaluate(state)
             do.record(record)
-        if (due(state.step, every.save) or last) and not result.stop_requested:
+        # Amid bad steps nothing new is worth keeping, and old checkpoints must not go for it.
+        save_due = due(state.step, every.save) and state.bad_steps_in_a_row == 0
+        if (save_due or last) and not result.stop_requested:
             do.save(state, last)
         do.progress(state.step, record)
         if result.stop_requested:

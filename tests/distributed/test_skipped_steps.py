@@ -9,6 +9,7 @@ import torch
 
 import pretrain.step
 from data_prep.show import main as show
+from pretrain.checkpoint.save import list_tags
 from pretrain.distributed import Ranks
 from pretrain.engine import Engine
 from pretrain.objective import BatchLosses
@@ -125,12 +126,13 @@ def test_too_many_bad_steps_end_the_run_with_the_step_the_places_and_the_last_go
     worker_group, shards, tmp_path, capsys
 ):
     run_dir = tmp_path / "run"
-    overrides = [*engine_overrides(2, "bf16"), "max_bad_steps=3", "checkpoint.save_every=4"]
+    overrides = [*engine_overrides(2, "bf16"), "max_bad_steps=3", "checkpoint.save_every=2"]
     (kind, message), (elsewhere, same) = worker_group(2).run(train_into_nan, shards, run_dir, *overrides)
     assert (kind, elsewhere) == ("ValueError", "FailureElsewhereError")
     assert message == same
     assert "step 7 was the last of 3 in a row without a finite loss and gradient" in message
     assert f"the last good checkpoint is {run_dir / 'checkpoints' / 'step-00000004'}" in message
+    assert list_tags(run_dir / "checkpoints") == ["step-00000002", "step-00000004"]
     assert [line["skipped_steps"] for line in read_metrics(run_dir / "metrics.jsonl")] == [0, 0, 0, 0, 1, 2]
     # Rank 1 has streams 1, 3 and 5; its second micro-batch is the two rows that stream 3 gives to the step.
     places = re.search(r"It was reading (\S+), (\S+): see", message)
