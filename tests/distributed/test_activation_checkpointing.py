@@ -14,7 +14,7 @@ def shards(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(2, "bf16"), (3, "fp32")])
+@pytest.mark.parametrize(("stage", "precision"), [(2, "bf16"), pytest.param(3, "fp32", marks=pytest.mark.slow)])
 def test_a_run_may_change_activation_checkpointing_and_no_bit_of_its_lines(
     worker_group, shards, tmp_path, stage, precision
 ):

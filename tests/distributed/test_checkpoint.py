@@ -183,8 +183,17 @@ def save_and_reload(ranks: Ranks, directory: Path, stages: list[tuple[int, str]]
     return differences, whole, [len(file.fragments) for file in read_checkpoint(tag).files]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("saved_as", [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")], ids=str)
+WRITTEN_BY = [
+    (world_size, pair) for pair in ((0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")) for world_size in (1, 2, 3)
+]
+ALWAYS = [(1, (0, "fp32")), (2, (1, "bf16")), (2, (2, "fp32")), (3, (3, "bf16"))]
+
+
+@pytest.mark.parametrize(
+    ("world_size", "saved_as"),
+    [pytest.param(*case, marks=() if case in ALWAYS else pytest.mark.slow) for case in WRITTEN_BY],
+    ids=str,
+)
 def test_every_layout_reads_what_any_layout_wrote(worker_group, tmp_path, world_size, saved_as):
     for result in worker_group(world_size).run(save_and_reload, tmp_path, [saved_as, *STAGES]):
         differences, whole, fragments = result

@@ -16,7 +16,13 @@ def shards(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
-@pytest.mark.parametrize(("stage", "precision"), STAGES)
+ALWAYS = [(0, "fp32"), (1, "bf16"), (2, "bf16"), (3, "fp32")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision"),
+    [pytest.param(*pair, marks=() if pair in ALWAYS else pytest.mark.slow) for pair in STAGES],
+)
 def test_the_next_ten_steps_after_a_resume_equal_an_uninterrupted_run_to_the_last_bit(
     worker_group, shards, tmp_path, stage, precision
 ):
