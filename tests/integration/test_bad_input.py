@@ -70,14 +70,14 @@ CASES: list[tuple[str, Callable[[Path], None], list[str], int, str]] = [
     ("vocabulary", nothing, ["model.vocab_size=99"], 2, r"model\.vocab_size=99.*vocabulary has 64 entries"),
     ("ranks", nothing, [], 7, r"data\.num_streams=6.*7 ranks.*at most 6"),
     ("positions", nothing, ["model.max_position_embeddings=16"], 2, r"max_position_embeddings=16.*up to 24 tokens"),
+    ("broken pair", nothing, [*BROKEN_PAIR], 2, r"0 with fp16.*use stage 1, 2"),
     (
-        "a pair DeepSpeed has broken",
+        "offload",
         nothing,
-        ["engine.zero_stage=0", "engine.precision=fp16"],
+        ["engine.zero_stage=0", "engine.offload_optimizer=true"],
         2,
-        r"0 with fp16.*use stage 1, 2",
+        r"offload_optimizer=True.*1, 2 and",
     ),
-    ("fp16", nothing, ["engine.precision=fp16"], 2, r"1 with fp16.*this release runs"),
     ("apex", nothing, ["kernels=apex"], 2, r"kernels.*apex"),
     (
         "too many streams",
@@ -137,14 +137,14 @@ def test_a_run_directory_of_another_model_or_recipe_is_refused_and_left_as_it_is
 def test_torchrun_reports_the_mistake_and_fails(shards):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pretrain"]
     result = subprocess.run(
-        [*torchrun, *command(shards, "engine.zero_stage=0", "engine.precision=fp16")],
+        [*torchrun, *command(shards, *BROKEN_PAIR)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=90,
     )
     assert result.returncode != 0
-    message = "engine.zero_stage, engine.precision='3 with fp32' is not valid"
+    message = "engine.zero_stage, engine.precision='0 with fp16' is not valid"
     assert result.stderr.count(f"error: {message}") == 1
     assert message in result.stderr[result.stderr.index("Root Cause") :], "torchrun's report ends with the reason"
 
