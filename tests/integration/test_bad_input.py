@@ -61,6 +61,8 @@ def nothing(shards: Path) -> None:
     pass
 
 
+BROKEN_PAIR = ("engine.zero_stage=0", "engine.precision=fp16")
+
 CASES: list[tuple[str, Callable[[Path], None], list[str], int, str]] = [
     ("unknown key", nothing, ["data.global_batch=3"], 2, r"Did you mean data\.global_batch_size"),
     ("no manifest", remove_manifest, [], 2, r"shards has no manifest\.json: it is not a shard directory.*data_prep"),

@@ -48,7 +48,9 @@ def test_a_bug_in_one_rank_ends_the_other_and_shows_its_own_traceback(shards):
     assert re.search(rf"rank 0, step {STEP}, .*: another rank has ended.*same command goes on", error)
     assert "Traceback" not in output
     status = status_of(shards)
-    assert (status["state"], status["step"], status["checkpoint"]) == ("failed", STEP - 1, "step-00000002")
+    assert (status["state"], status["step"]) == ("failed", STEP - 1)
+    # A bug does not wait for the save that is on its way; the one before it was complete when that began.
+    assert status["checkpoint"] in ("step-00000001", "step-00000002")
     assert re.search(rf"step {STEP}, .*: another rank has ended", status["reason"])
 
 
