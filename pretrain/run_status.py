@@ -55,9 +55,11 @@ def describe_ending(status: RunStatus, run_dir: Path) -> str:
 
 
 def write_status(run_dir: Path, status: RunStatus) -> None:
-    """Write `status.json`, whole or not at all. Raises OSError naming the file when it cannot."""
+    """Write `status.json`, whole or not at all, unless it says so already. Raises OSError naming the file."""
     content = asdict(status) | {"checkpoint": newest_tag(run_dir / "checkpoints")}
-    write_atomically(run_dir / STATUS_FILE, json.dumps(content, ensure_ascii=False).encode() + b"\n")
+    path, data = run_dir / STATUS_FILE, json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomically(path, data)
 
 
 class FailureStatus:
