@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.distributed import start_ranks
-from tests.distributed.workers import free_port
+from tests.distributed.workers import free_port, rank_environment
 
 COLLECTIVE_TIMEOUT_SECONDS = 1800
 
@@ -42,13 +42,7 @@ def _run_rank(
     rank: int, world_size: int, port: int, pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     """The body of one process. Whatever it raises ends it, and with it the collectives that others wait in."""
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    os.environ |= rank_environment(rank, world_size, port)
     torch.set_num_threads(1)
     ranks = start_ranks(COLLECTIVE_TIMEOUT_SECONDS)
     result = function(ranks, *arguments)

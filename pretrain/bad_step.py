@@ -24,18 +24,18 @@ def skipped_note(state: RunState, loss: float, grad_norm: float) -> str:
 
 
 def suspect_places(
-    batches: Sequence[WeightedBatch], losses: Tensor, order: PhaseOrder, reader: BlockReader, *, step: int
+    batches: Sequence[WeightedBatch], losses: Tensor, order: PhaseOrder, reader: BlockReader, *, step: int, size: int
 ) -> list[str]:
     """Return the places, SHARD:BLOCK:ROW, of the first of this rank's sequences whose loss is not finite.
 
-    `losses` is float64 [micro-batches, 4], as `accumulate_gradients` returns it; `step` counts within the phase. A
-    sequence is a suspect with all of its micro-batch; where every loss is finite (the gradient is not), none is.
+    `losses` is float64 [micro-batches, 4], as `accumulate_gradients` returns it; `step` counts within the phase;
+    `size` is the micro-batch size. A sequence is a suspect with all of its micro-batch; where every loss is finite (the
+    gradient is not), none is.
     """
     finite = losses.sum(dim=1).isfinite().tolist()
     places: list[str] = []
     for (_, weight, stream, micro_batch), is_finite in zip(batches, finite, strict=True):
         if weight and not is_finite and len(places) < MOST_PLACES:
-            size = order.sequences_per_step // sum(item.stream == stream and item.weight > 0 for item in batches)
             first = micro_batch * size
             places += places_of(order, reader, stream=stream, step=step)[first : first + size]
     return places[:MOST_PLACES]

@@ -23,6 +23,7 @@ from pretrain.deepspeed_config import clips_itself, deepspeed_config, require_su
 from pretrain.engine_config import EngineConfig, OptimizerConfig, OptimizerKind, Precision
 from pretrain.optim.adamw import AdamW
 from pretrain.optim.fragments import Layout, find_layout
+from pretrain.optim.guard import is_finite_norm
 from pretrain.optim.lamb import Lamb
 from pretrain.optim.param_groups import decay_groups
 
@@ -87,7 +88,7 @@ class Engine:
             raise
         norm = guard.grad_norm()
         assert norm is not None
-        if math.isfinite(norm) and norm >= 0:
+        if is_finite_norm(norm):
             return norm
         self._drop_offloaded_gradients()
         return math.inf

@@ -93,7 +93,8 @@ def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], sta
         training.engine, batches, training.ranks.device, seed=training.seed, phase=at.phase, step=at.step
     )
     agreed = _agree(losses.sum(dim=0), training.stop, waited, training.ranks)
-    loss_is_finite = math.isfinite(agreed.mlm_loss + agreed.nsp_loss)
+    loss_sum = agreed.mlm_loss + agreed.nsp_loss
+    loss_is_finite = math.isfinite(loss_sum)
     try:
         grad_norm = training.engine.step(rate, hold=not loss_is_finite)
     except LossScaleError:
@@ -118,7 +119,7 @@ def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], sta
     }
     if state.bad_steps_in_a_row >= training.max_bad_steps:
         _give_up(training, phase, batches, losses, at.step, state)
-    note = skipped_note(state, float(sums.mlm_loss_sum + sums.nsp_loss_sum), grad_norm) if skipped else None
+    note = skipped_note(state, loss_sum, grad_norm) if skipped else None
     return StepResult(state=state, sums=sums, values=values, note=note, stop_requested=agreed.stops > 0)
 
 
@@ -141,12 +142,16 @@ def _give_up(
     training: Training, phase: PhaseData, batches: StepBatches, losses: torch.Tensor, step: int, state: RunState
 ) -> NoReturn:
     """Raise ValueError on all ranks, with the places that any of them suspects, or else where the streams stand."""
-    suspects = suspect_places(batches.micro_batches, losses, phase.order, phase.reader, step=step)
+    order, reader, size = phase.order, phase.reader, phase.config.data.micro_batch_size
+    suspects = suspect_places(batches.micro_batches, losses, order, reader, step=step, size=size)
     found = [place for places in training.ranks.gather(suspects) for place in places]
-    own = places_of(phase.order, phase.reader, stream=training.ranks.rank, step=step)
-    places = (found or own)[:MOST_PLACES]
     training.ranks.broadcast(
-        lambda: refuse_to_go_on(state, places, shards_dir=phase.config.shards_dir, checkpoints=training.checkpoints)
+        lambda: refuse_to_go_on(
+            state,
+            (found or places_of(order, reader, stream=0, step=step))[:MOST_PLACES],
+            shards_dir=phase.config.shards_dir,
+            checkpoints=training.checkpoints,
+        )
     )
     raise AssertionError("the broadcast of an error raises it")
 

@@ -135,7 +135,7 @@ def _complete(hidden: Path, target: Path, snapshot: Snapshot, run: dict[str, Any
         "run": run,
     }
     write_atomically(hidden / COMPLETE_NAME, json.dumps(content).encode())
-    # A tag of the same step is left over from a run that was rolled back to an older one: the new one replaces it.
+    # A directory of that name that lost its COMPLETE.json is no tag: the new one replaces it.
     if target.exists():
         _remove(target)
     hidden.rename(target)

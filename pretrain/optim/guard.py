@@ -4,6 +4,11 @@ import math
 from collections.abc import Callable
 
 
+def is_finite_norm(norm: float) -> bool:
+    """Return whether a gradient norm is a number. DeepSpeed 0.19.8 writes one that is not as NaN, as inf, or as -1."""
+    return math.isfinite(norm) and norm >= 0
+
+
 class UpdateGuard:
     """Forbids the update of a step whose loss or gradient is not a number.
 
@@ -19,5 +24,4 @@ class UpdateGuard:
     def allows_update(self) -> bool:
         """Return whether the optimizer may update. A norm that nobody has measured (None) forbids nothing."""
         norm = self.grad_norm()
-        # DeepSpeed 0.19.8 writes a norm that is no number as inf, or as -1.
-        return not self.hold and (norm is None or (math.isfinite(norm) and norm >= 0))
+        return not self.hold and (norm is None or is_finite_norm(norm))

@@ -1,17 +1,9 @@
 """Under ZeRO too, layers that are computed twice give the numbers of layers that are computed once."""
 
-from pathlib import Path
-
 import pytest
 
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import EXACT, engine_overrides, train_run
-from tests.shards import write_shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 @pytest.mark.parametrize(("stage", "precision"), [(2, "bf16"), pytest.param(3, "fp32", marks=pytest.mark.slow)])

@@ -16,11 +16,6 @@ from tests.distributed.runs import engine_overrides, tiny_config, tiny_engine, t
 from tests.shards import order_and_reader, write_shards
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
-
-
 def outcome(act) -> tuple[str, str]:
     try:
         return "returned", repr(act())

@@ -23,12 +23,6 @@ from pretrain.engine import Engine
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import STAGES, engine_overrides, full_weights, tiny_config, tiny_engine, train_run
 from tests.distributed.saves import save_now
-from tests.shards import write_shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 @pytest.fixture

@@ -23,13 +23,6 @@ from tests.distributed.saves import (
     same_weights,
 )
 from tests.integration.ranks import run_ranks
-from tests.shards import write_shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
-
 
 OBSTACLES = {
     "full disk": (1, full_disk, r"cannot write \S*rank-00001\.safetensors: .*File too large"),

@@ -1,12 +1,14 @@
 """fp16: DeepSpeed's dynamic loss scale finds its way, skips what overflows, and survives a resume."""
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
 
+import pretrain.step
 from pretrain.distributed import Ranks
 from tests.distributed.runs import cpu_multiplies_fp16, engine_overrides, lines, tiny_config, tiny_engine, train_run
-from tests.shards import write_shards
 
 STAGES_AND_OFFLOAD = [
     pytest.param(stage, offload, marks=() if (stage, offload) in ((2, True), (3, False)) else pytest.mark.slow)
@@ -14,11 +16,6 @@ STAGES_AND_OFFLOAD = [
     for offload in (False, True)
 ]
 TOO_HIGH = "engine.initial_loss_scale_power=22"
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 def train_in_fp16(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) -> None:
@@ -61,6 +58,31 @@ def test_the_loss_scale_outlives_a_stretch_in_another_precision(worker_group, sh
     scales = [scale for (scale,) in lines(tmp_path / "run", ("loss_scale",))]
     assert scales[6:8] == [None, None]
     assert scales[8] == scales[5] < 2**22
+
+
+def overflow_for_ever(ranks: Ranks, shards: Path, run_dir: Path) -> tuple[str, str]:
+    """Train on gradients that are infinite at any loss scale, from the smallest one on."""
+    genuine = pretrain.step.loss_sums
+
+    def poisoned(logits, batch):
+        sums = genuine(logits, batch)
+        sums.mlm_loss.register_hook(lambda gradient: gradient * torch.inf)
+        return sums
+
+    with mock.patch.object(pretrain.step, "loss_sums", poisoned):
+        try:
+            train_in_fp16(ranks, shards, run_dir, *engine_overrides(2, "fp16"), "engine.initial_loss_scale_power=0")
+        except ValueError as error:
+            return type(error).__name__, str(error)
+    return "returned", ""
+
+
+def test_gradients_that_overflow_at_the_smallest_scale_end_the_run_like_bad_steps(worker_group, shards, tmp_path):
+    (kind, message), (elsewhere, same) = worker_group(2).run(overflow_for_ever, shards, tmp_path / "run")
+    assert (kind, elsewhere) == ("ValueError", "FailureElsewhereError")
+    assert message == same
+    assert "in a row without a finite loss and gradient" in message
+    assert "no checkpoint was saved before. It was reading train-" in message
 
 
 def build_in_fp16(ranks: Ranks, shards: Path) -> str:

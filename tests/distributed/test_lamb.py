@@ -14,15 +14,10 @@ from pretrain.objective import loss_sums, normalised_loss
 from pretrain.optim.lamb import Lamb
 from pretrain.step import accumulate_gradients
 from tests.distributed.runs import engine_overrides, full_weights, tiny_config, tiny_engine
-from tests.shards import order_and_reader, write_shards
+from tests.shards import order_and_reader
 
 STEPS, LEARNING_RATE, CLIP = 20, 0.01, 1.0
 NO_DROPOUT = ["model.hidden_dropout_prob=0.0", "model.attention_probs_dropout_prob=0.0"]
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 def lamb_oracle(weight, gradient, moments, step, decay, lr=LEARNING_RATE, beta1=0.9, beta2=0.999, eps=1e-6):

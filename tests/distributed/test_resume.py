@@ -10,12 +10,6 @@ from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import STAGES, engine_overrides, lines, train_run
 from tests.shards import write_shards
 
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
-
-
 ALWAYS = [(0, "fp32"), (1, "bf16"), (2, "bf16"), (3, "fp32")]
 
 

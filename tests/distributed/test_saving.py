@@ -21,12 +21,6 @@ from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import engine_overrides, full_weights, tiny_config, tiny_engine, train_run
 from tests.distributed.saves import KEEP_ALL, command, found_step, open_saver, results, same_weights
 from tests.integration.ranks import run_ranks, start_ranks, wait_for
-from tests.shards import write_shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 @pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "bf16")])

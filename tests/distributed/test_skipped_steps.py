@@ -18,15 +18,10 @@ from pretrain.step import PhaseData, Training, run_steps
 from pretrain.stop import StopRequest
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import STAGES, engine_overrides, full_weights, tiny_config, tiny_engine, train_run
-from tests.shards import order_and_reader, write_shards
+from tests.shards import order_and_reader
 
 POISONED = (3, 4)
 KINDS = ("loss", "gradient", "loss alone")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 class Poison:

@@ -9,12 +9,6 @@ from pretrain.__main__ import run
 from pretrain.distributed import Ranks
 from pretrain.stop import StopRequest
 from tests.distributed.runs import engine_overrides, tiny_config
-from tests.shards import write_shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 def run_and_read(ranks: Ranks, shards: Path, run_dir: Path, reason_on_last_rank: str | None, *overrides: str):

@@ -16,12 +16,6 @@ from pretrain.step import accumulate_gradients
 from tests.distributed.runs import engine_overrides, tiny_config, tiny_engine
 from tests.distributed.saves import save_now
 from tests.distributed.test_lamb import step_feed
-from tests.shards import write_shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("data") / "shards")
 
 
 def save_both_ways(ranks: Ranks, shards: Path, directory: Path, overrides: list[str]) -> Path:

@@ -21,17 +21,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(rank: int, world_size: int, port: int, pipe: Connection) -> None:
-    """Join the group, then answer calls until the pipe closes. The module-level body of a worker process."""
-    os.environ |= {
+def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """Return what torchrun would set for a process of one machine."""
+    return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
     }
+
+
+def serve(rank: int, world_size: int, port: int, pipe: Connection) -> None:
+    """Join the group, then answer calls until the pipe closes. The module-level body of a worker process."""
+    os.environ |= rank_environment(rank, world_size, port) | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     import torch
 
     from pretrain.distributed import start_ranks
