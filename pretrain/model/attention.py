@@ -15,22 +15,9 @@ from pretrain.model.kernels import dropout
 SHORTEST_IN_GROUP = 0.875
 """An instance joins a group when it is at least this long, relative to the group's longest.
 
-Forward and backward of one layer's attention with dropout, fp32, one thread of a 2.5 GHz Cascade Lake, in ms, when one
-group takes all (0), at 0.5, 0.75, 0.875, and when only equal lengths share a group (1):
-
-| instances (the rest uniform from 1/16 of it) | hidden / heads | 0 | 0.5 | 0.75 | 0.875 | 1 |
-|---|---|---|---|---|---|---|
-| 32 x 128, 90 % full | 128 / 2 | 71 | 55 | 52 | 54 | 55 |
-| 32 x 128, 30 % full | 128 / 2 | 48 | 38 | 36 | 38 | 42 |
-| 8 x 512, 30 % full | 128 / 2 | 153 | 95 | 70 | 70 | 62 |
-| 40 of 20 to 180 | 128 / 2 | 90 | 67 | 63 | 62 | 62 |
-| 32 x 128, 90 % full | 768 / 12 | 310 | 242 | 221 | 215 | 218 |
-| 32 x 128, 30 % full | 768 / 12 | 345 | 196 | 172 | 164 | 148 |
-| 8 x 512, 30 % full | 768 / 12 | 1199 | 605 | 314 | 287 | 252 |
-| 40 of 20 to 180 | 768 / 12 | 870 | 432 | 336 | 329 | 278 |
-
-0.875 pads at most 1/7, 1 to 6 % in these mixes, and needs no more than 26 groups between 16 and 512 tokens, where
-equal lengths may need one per instance: on a GPU each group is several kernel launches.
+0.875 pads at most 1/7, 0 to 5 % in the mixes of `benchmarks/attention_groups.py`, whose table has the times of other
+values, and needs no more than 26 groups between 16 and 512 tokens, where equal lengths may need one per instance: on a
+GPU each group is several kernel launches.
 """
 
 
