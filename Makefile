@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --constraint constraints.txt torch
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev]'
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev,warc,ray]'
 	@touch $@
 
 test: lint types unit

@@ -12,50 +12,63 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from data_prep.accounting import LABELS, accounting_faults, rate_faults
+from data_prep.audit_picture import draw_picture
 from data_prep.audit_report import SplitStatistics, format_report
 from data_prep.block_checks import BlockRules, find_faults, rules_of
+from data_prep.config import PairKind
 from data_prep.manifest import Manifest, ShardInfo, read_manifest
 from data_prep.shard_format import END_OF_ARCHIVE, index_name
 from data_prep.shard_reader import read_block, read_index
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 if everything holds, 1 if not."""
+    """Run the command and return its exit code: 0 if everything holds, 1 if not, 2 for a picture without a place."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a finished output_dir of data_prep")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw lengths and masked positions")
     options = parser.parse_args(arguments)
     try:
         manifest = read_manifest(options.directory)
     except ValueError as error:
         print(f"audit: {error}", file=sys.stderr)
         return 1
-    splits, faults = audit_directory(options.directory, manifest)
+    statistics, faults = audit_directory(options.directory, manifest)
+    splits = {split: found.summary() for split, found in statistics.items()}
     if options.json:
         print(json.dumps({"ok": not faults, "faults": faults, "splits": splits}, indent=1))
     else:
-        print(format_report(splits, faults, str(options.directory)))
+        print(format_report(splits, manifest.statistics, faults, str(options.directory)))
+    if options.picture:
+        try:
+            draw_picture(statistics, options.picture)
+        except OSError as error:
+            print(f"audit: --picture: cannot write {options.picture}: {error.strerror}", file=sys.stderr)
+            return 2
     return 1 if faults else 0
 
 
-def audit_directory(directory: Path, manifest: Manifest) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def audit_directory(directory: Path, manifest: Manifest) -> tuple[dict[str, SplitStatistics], list[str]]:
     """Return the statistics per split and all faults, each naming its file and, where it has one, its block.
 
     Reads every shard twice, for the sha256 and block by block; holds one block in memory.
     """
     faults = [*_tokenizer_faults(directory, manifest), *_stray_faults(directory, manifest)]
-    splits: dict[str, dict[str, Any]] = {}
+    splits: dict[str, SplitStatistics] = {}
+    kind = PairKind(manifest.config["pairs"]["kind"])
     rules = rules_of(manifest)
     total_bytes = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
     with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="audit", file=sys.stderr, disable=None) as bar:
         for split, shards in manifest.splits.items():
-            statistics = SplitStatistics(manifest.max_seq_length, manifest.tokenizer.mask_id)
+            statistics = SplitStatistics(manifest.max_seq_length, manifest.tokenizer.mask_id, kind)
             for shard in shards:
                 statistics.shards += 1
                 faults += [f"{shard.name}: {fault}" for fault in _audit_shard(directory, shard, rules, statistics)]
                 bar.update(shard.bytes)
-            splits[split] = statistics.summary()
-            faults += _statistics_faults(split, manifest.statistics.get(split, {}), splits[split])
+            splits[split] = statistics
+            found = _statistics_faults(kind, manifest.statistics.get(split, {}), statistics.summary())
+            faults += [f"{split}: {fault}" for fault in found]
     return splits, faults
 
 
@@ -108,10 +121,14 @@ def _block_faults(tar: Path, index: NDArray[np.void], rules: BlockRules, statist
                 statistics.add(block)
 
 
-def _statistics_faults(split: str, promised: dict[str, int], found: dict[str, Any]) -> Iterator[str]:
-    for name in ("sequences", "instances", "tokens", "masked_tokens", "random_pairs"):
-        if name in promised and promised[name] != found[name]:
-            yield f"{split}: {found[name]} {name} in sound blocks, the manifest's statistics say {promised[name]}"
+def _statistics_faults(kind: PairKind, promised: dict[str, int], found: dict[str, Any]) -> Iterator[str]:
+    for name in ("sequences", "instances", "tokens", "masked_tokens", *LABELS.values()):
+        if name in promised and promised[name] != found.get(name):
+            yield f"{found.get(name, 0)} {name} in sound blocks, the manifest's statistics say {promised[name]}"
+            return
+    if promised:
+        yield from accounting_faults(kind, promised, found)
+    yield from rate_faults(found)
 
 
 def _file_faults(path: Path, size: int, sha256: str) -> Iterator[str]:

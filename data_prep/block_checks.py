@@ -5,10 +5,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.blocks import vocabulary_of
 from data_prep.config import MaskingKind, PairKind
 from data_prep.manifest import Manifest, TokenizerInfo
-from data_prep.masking import count_predictions
+from data_prep.masking import count_predictions, vocabulary_of
 from data_prep.shard_format import Block, IntArray
 
 
@@ -22,7 +21,8 @@ class BlockRules:
     column_dtypes: dict[str, str]
     has_masks: bool
     has_pairs: bool
-    whole_word: bool
+    has_word_starts: bool
+    units_of_one: bool  # no word or n-gram that could be too large for what is left of a budget
     masked_lm_prob: float
     max_predictions_per_seq: int
 
@@ -30,14 +30,16 @@ class BlockRules:
 def rules_of(manifest: Manifest) -> BlockRules:
     """Return the rules for the blocks of a manifest."""
     masking = manifest.config["masking"]
+    has_masks = masking["kind"] == MaskingKind.static
     return BlockRules(
         tokenizer=manifest.tokenizer,
         max_seq_length=manifest.max_seq_length,
         block_size=manifest.block_size,
         column_dtypes=manifest.column_dtypes,
-        has_masks=masking["kind"] == MaskingKind.static,
-        has_pairs=manifest.config["pairs"]["kind"] == PairKind.nsp,
-        whole_word=masking["whole_word"],
+        has_masks=has_masks,
+        has_pairs=manifest.config["pairs"]["kind"] != PairKind.none,
+        has_word_starts=masking["whole_word"] and not has_masks,
+        units_of_one=not masking["whole_word"] and masking.get("max_ngram", 1) == 1,  # older shards lack the key
         masked_lm_prob=masking["masked_lm_prob"],
         max_predictions_per_seq=masking["max_predictions_per_seq"],
     )
@@ -72,14 +74,15 @@ def _column_faults(block: Block, rules: BlockRules) -> list[str]:
     """Check that the right columns are there, with the right types, and that their lengths agree."""
     masks = {"masked_lm_counts", "masked_lm_positions", "masked_lm_ids"} if rules.has_masks else set()
     labels = {"next_sentence_labels"} if rules.has_pairs else set()
-    wanted = {"input_ids", "instance_lengths", "segment_a_lengths", "sequence_instances"} | masks | labels
+    words = {"word_starts"} if rules.has_word_starts else set()
+    wanted = {"input_ids", "instance_lengths", "segment_a_lengths", "sequence_instances"} | masks | words | labels
     columns = {field.name: getattr(block, field.name) for field in fields(Block)}
     present = {name for name, column in columns.items() if column is not None}
     faults = [f"column {name} is missing" for name in sorted(wanted - present)]
-    faults += [f"column {name} has no place here" for name in sorted(present - wanted - {"word_starts"})]
+    faults += [f"column {name} has no place here" for name in sorted(present - wanted)]
     faults += [
         f"column {name} is {columns[name].dtype}, not {rules.column_dtypes[name]}"
-        for name in sorted(wanted & present)
+        for name in sorted((wanted & present) - words)  # bits on disk
         if columns[name].dtype != rules.column_dtypes[name]
     ]
     if faults:
@@ -116,9 +119,11 @@ def _content_faults(block: Block, rules: BlockRules) -> list[str]:
         *_first(row_lengths > rules.max_seq_length, np.arange(len(row_lengths)), "longer than max_seq_length"),
         *_first(lengths < shortest, rows, f"an instance of fewer than {shortest} tokens"),
     ]
+    a_lengths = block.segment_a_lengths.astype(np.int64)
     if rules.has_pairs:
-        a_lengths = block.segment_a_lengths.astype(np.int64)
         faults += _first((a_lengths < 3) | (a_lengths > lengths - 2), rows, "segment A or B is empty")
+    else:
+        faults += _first(a_lengths != lengths, rows, "segment A is not the whole instance")
     if rules.has_masks:
         faults += _mask_place_faults(block, rows)
     # The checks of tokens index by lengths and positions, which must be sound first.
@@ -154,12 +159,16 @@ def _token_faults(block: Block, rules: BlockRules, rows: NDArray[np.int64]) -> l
     ):
         is_special[place] = True
         expected[place] = special
-    never_in_text = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
+    never_in_text = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.mask_id]
+    if rules.has_pairs:  # full sentences have one [SEP] more where a document ends
+        never_in_text.append(tokenizer.sep_id)
+    nothing_before = (ids[1:] == tokenizer.sep_id) & np.isin(ids[:-1], [tokenizer.cls_id, tokenizer.sep_id])
     too_large = np.maximum(ids, block.input_ids) >= tokenizer.vocab_size
     return [
         *_first(too_large, token_rows, f"a token id outside the vocabulary of {tokenizer.vocab_size}"),
         *_first(is_special & (block.input_ids != expected), token_rows, "no [CLS] or [SEP] where one must be"),
         *_first(~is_special & np.isin(ids, never_in_text), token_rows, "a special token inside a segment"),
+        *_first(nothing_before, token_rows[1:], "a [SEP] with no text before it"),
     ]
 
 
@@ -175,7 +184,7 @@ def _mask_faults(block: Block, rules: BlockRules, rows: NDArray[np.int64]) -> li
     wanted = count_predictions(block.instance_lengths, rules.masked_lm_prob, rules.max_predictions_per_seq)
     maskable = np.add.reduceat(~np.isin(original_ids(block), special_ids), _starts(block.instance_lengths))
     too_few = np.zeros(len(wanted), dtype=np.bool_)
-    if not rules.whole_word:  # words longer than what is left of the budget are passed over
+    if rules.units_of_one:  # others that exceed what is left of the budget are passed over
         too_few = block.masked_lm_counts < np.minimum(wanted, maskable)
     return [
         *_first(np.isin(block.masked_lm_ids, special_ids), token_rows[masked], "a masked special token"),

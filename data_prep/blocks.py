@@ -1,77 +1,72 @@
-"""Segment pairs of one bucket -> blocks of masked instances, ready to be written."""
+"""Segment pairs of one bucket and their sequences -> blocks of instances, ready to be written."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from data_prep.config import DataPrepConfig, MaskingConfig
+from data_prep.config import DataPrepConfig, MaskingConfig, MaskingKind
 from data_prep.instances import encode_pairs
 from data_prep.manifest import TokenizerInfo
-from data_prep.masking import Vocabulary, mask_instances
+from data_prep.masking import MaskingRules, mask_block, vocabulary_of
+from data_prep.packing import Sequences
 from data_prep.pairs import SegmentPairs
 from data_prep.shard_format import Block
 from data_prep.tokenized import TokenizedDocuments
 
-INSTANCES_AT_ONCE = 4096
-"""Instances that are encoded and masked in one go: enough to make numpy worth while, some 50 MB at 128 tokens."""
+TOKENS_AT_ONCE = 1 << 19
+"""Tokens that are encoded and masked in one go, at most: enough to make numpy worth while, some 50 MB."""
 
 
-def masked_blocks(
+def make_blocks(
     documents: TokenizedDocuments,
     pairs: SegmentPairs,
+    sequences: Sequences,
     config: DataPrepConfig,
     tokenizer: TokenizerInfo,
-    rng: np.random.Generator,
+    mask_source: np.random.BitGenerator,
 ) -> Iterator[Block]:
-    """Yield the blocks of all pairs in order, one instance per sequence, with static masks.
+    """Yield the blocks of all sequences in order, with static masks or with what the trainer needs to draw its own.
 
-    The dtypes are wider than those on disk, which `encode_block` narrows. `rng` serves all blocks in turn.
+    The dtypes are wider than those on disk, which `encode_block` narrows. `mask_source` serves all blocks in turn, so
+    that masks do not depend on how many are made at once.
     """
     block_size = config.shards.block_size
-    chunk = block_size * max(1, INSTANCES_AT_ONCE // block_size)
-    for start in range(0, len(pairs), chunk):
-        stop = min(start + chunk, len(pairs))
-        masked = _masked_block(documents, pairs.take(np.arange(start, stop)), config.masking, tokenizer, rng)
-        for row in range(0, stop - start, block_size):
-            yield masked.take(np.arange(row, min(row + block_size, stop - start)))
+    chunk = block_size * max(1, TOKENS_AT_ONCE // (block_size * config.sequence.max_seq_length))
+    rules = _rules_of(config.masking, tokenizer)
+    for start in range(0, len(sequences), chunk):
+        rows = np.arange(start, min(start + chunk, len(sequences)))
+        block = _encode(documents, pairs, sequences.take(rows), tokenizer)
+        if config.masking.kind is MaskingKind.static:
+            block = mask_block(block, rules, mask_source.random_raw((block.num_tokens, 2)))
+        elif not rules.whole_word:
+            block = replace(block, word_starts=None)
+        for row in range(0, len(rows), block_size):
+            yield block.take(np.arange(row, min(row + block_size, len(rows))))
 
 
-def vocabulary_of(tokenizer: TokenizerInfo) -> Vocabulary:
-    """Return what masking needs of a tokenizer. [UNK] counts as special: nothing is learnt from predicting it."""
-    special_ids = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id, tokenizer.unk_id}
-    return Vocabulary(
-        size=tokenizer.vocab_size,
-        mask_id=tokenizer.mask_id,
-        special_ids=sorted(special_id for special_id in special_ids if special_id is not None),
-    )
-
-
-def _masked_block(
-    documents: TokenizedDocuments,
-    pairs: SegmentPairs,
-    masking: MaskingConfig,
-    tokenizer: TokenizerInfo,
-    rng: np.random.Generator,
-) -> Block:
-    """Return one block of `pairs`, one instance per sequence, with static masks."""
+def _rules_of(masking: MaskingConfig, tokenizer: TokenizerInfo) -> MaskingRules:
     assert masking.max_predictions_per_seq is not None, "DataPrepConfig replaces null"
-    instances = encode_pairs(documents, pairs, tokenizer)
-    masked = mask_instances(
-        instances.input_ids,
-        instances.lengths,
+    return MaskingRules(
         vocabulary=vocabulary_of(tokenizer),
         masked_lm_prob=masking.masked_lm_prob,
         max_predictions_per_seq=masking.max_predictions_per_seq,
-        rng=rng,
-        word_starts=instances.word_starts if masking.whole_word else None,
+        whole_word=masking.whole_word,
+        max_ngram=masking.max_ngram,
     )
+
+
+def _encode(
+    documents: TokenizedDocuments, pairs: SegmentPairs, sequences: Sequences, tokenizer: TokenizerInfo
+) -> Block:
+    """Return one block of `sequences`, whose instances number `pairs`, with word starts and without masks."""
+    pairs = pairs.take(sequences.instances)
+    instances = encode_pairs(documents, pairs, tokenizer)
     return Block(
-        input_ids=masked.input_ids,
+        input_ids=instances.input_ids,
         instance_lengths=instances.lengths,
         segment_a_lengths=instances.segment_a_lengths,
-        sequence_instances=np.ones(len(pairs), dtype=np.int64),
-        masked_lm_counts=masked.counts,
-        masked_lm_positions=masked.positions,
-        masked_lm_ids=masked.ids,
+        sequence_instances=sequences.num_instances,
+        word_starts=instances.word_starts,
         next_sentence_labels=pairs.labels,
     )

@@ -1,19 +1,25 @@
 """The second pass: the documents of one bucket -> finished shards of one copy. A pure function, to the byte."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_prep.blocks import masked_blocks
+from data_prep.blocks import make_blocks
 from data_prep.config import DataPrepConfig
-from data_prep.long_sentences import split_long_sentences
+from data_prep.instances import instance_lengths
 from data_prep.manifest import ShardInfo, TokenizerInfo
-from data_prep.pairs import NUM_SPECIAL_TOKENS, make_next_sentence_pairs
-from data_prep.seeds import generator, permutation
-from data_prep.shard_format import column_dtypes
+from data_prep.mixing import count_uses, counts_of_source, rounds_of
+from data_prep.objectives import make_pairs
+from data_prep.packing import pack_sequences
+from data_prep.pairs import SegmentPairs, concatenate_pairs
+from data_prep.seeds import bit_generator, generator, permutation
+from data_prep.shard_format import IntArray, column_dtypes
 from data_prep.shard_writer import write_shards
-from data_prep.tokenized import TokenizedDocuments, take_documents
+from data_prep.tokenized import TokenizedDocuments, concatenate_documents, take_documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +39,12 @@ def build_bucket(
     config: DataPrepConfig,
     tokenizer: TokenizerInfo,
     output_dir: Path,
+    per_copy: NDArray[np.float64],
 ) -> BuildResult:
     """Write the shards `SPLIT-COPY-BUCKET-PART.tar` of one bucket's documents, given in any order.
 
-    The bytes depend on the set of documents, the config and the names only. A bucket without documents makes no shard.
+    `per_copy`, [sources], says how often a document of each source is taken (`mixing`). The bytes depend on it, the set
+    of documents, the config and the names only. A bucket without documents makes no shard.
     Raises OSError, naming file and remedy, when a shard cannot be written; nothing stays half-written.
     """
     task = (config.seed, "build", split, copy, bucket)
@@ -47,22 +55,45 @@ def build_bucket(
         "sentences": len(documents.sentence_lengths),
         "tokens_in_documents": len(documents.token_ids),
     }
-    documents = take_documents(documents, permutation(len(documents.ids), *task, "documents"))
+    rounds = rounds_of(count_uses(documents.sources, per_copy, copy))
+    documents, pairs, pair_counts = _pair_rounds(documents, rounds, config, task)
+    counts["tokens_taken"] = len(documents.token_ids)
+    for source, name in enumerate(one.name for one in config.corpus.sources):
+        of_source = documents.document_tokens[documents.sources == source]
+        counts |= counts_of_source(name, {"documents": len(of_source), "tokens": int(of_source.sum())})
     max_seq_length = config.sequence.max_seq_length
-    documents, counts["sentences_split"] = split_long_sentences(documents, max_seq_length - NUM_SPECIAL_TOKENS)
-    pairs, pair_counts = make_next_sentence_pairs(
-        documents,
-        max_seq_length=max_seq_length,
-        short_seq_prob=config.pairs.short_seq_prob,
-        rng=generator(*task, "pairs"),
-    )
-    pairs = pairs.take(permutation(len(pairs), *task, "sequences"))
-    blocks = masked_blocks(documents, pairs, config, tokenizer, generator(*task, "masks"))
+    sequences = pack_sequences(instance_lengths(pairs), max_seq_length, config.sequence.packing)
+    sequences = sequences.take(permutation(len(sequences), *task, "sequences"))
+    blocks = make_blocks(documents, pairs, sequences, config, tokenizer, bit_generator(*task, "masks"))
     dtypes = column_dtypes(tokenizer.vocab_size, max_seq_length)
     stem = f"{split}-{copy:03d}-{bucket:05d}"
     shards = write_shards(blocks, output_dir, stem, dtypes, config.shards.shard_bytes)
     sums = {name: sum(getattr(shard, name) for shard in shards) for name in ("sequences", "tokens", "masked_tokens")}
     return BuildResult(shards=shards, statistics=counts | pair_counts | sums)
+
+
+def _pair_rounds(
+    documents: TokenizedDocuments, rounds: Sequence[IntArray], config: DataPrepConfig, task: tuple[int | str, ...]
+) -> tuple[TokenizedDocuments, SegmentPairs, dict[str, int]]:
+    """Return the documents of all rounds, shuffled inside each, their pairs, and the summed counts.
+
+    Pairs stay inside a round, where no document is twice: a random B is never from another use of A's document.
+    """
+    taken: list[TokenizedDocuments] = []
+    pairs: list[SegmentPairs] = []
+    counts: Counter[str] = Counter()
+    for number, rows in enumerate(rounds or [np.zeros(0, dtype=np.int64)]):
+        taken.append(take_documents(documents, rows[permutation(len(rows), *task, "documents", number)]))
+        of_round, counts_of_round = make_pairs(
+            taken[-1],
+            config.pairs,
+            max_seq_length=config.sequence.max_seq_length,
+            rng=generator(*task, "pairs", number),
+        )
+        pairs.append(of_round)
+        counts.update(counts_of_round)
+    offsets = np.cumsum([0, *(len(part.token_ids) for part in taken[:-1])])
+    return concatenate_documents(taken), concatenate_pairs(pairs, offsets), dict(counts)
 
 
 def sort_and_deduplicate(documents: TokenizedDocuments) -> tuple[TokenizedDocuments, int]:

@@ -8,51 +8,45 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 
 from conf.checks import require
-
-
-class CorpusFormat(StrEnum):
-    """How documents lie in the corpus files."""
-
-    text = auto()  # one document per file
-    text_blank_lines = auto()  # documents separated by blank lines
-    jsonl = auto()  # one JSON object per line
-    parquet = auto()
+from data_prep.corpus_config import CorpusConfig
+from data_prep.executor_config import RayConfig, SlurmConfig
 
 
 class PairKind(StrEnum):
     """What the second segment of an instance is."""
 
     nsp = auto()  # next-sentence prediction: half follow, half are random (BERT)
+    sop = auto()  # sentence order: it is the next one, but half of the pairs are swapped (ALBERT)
+    none = auto()  # there is none: full sentences, across documents (RoBERTa)
+
+
+class PairRecipe(StrEnum):
+    """Whose next-sentence pairs."""
+
+    lambert = auto()  # `data_prep.next_sentence`
+    google_research = auto()  # those of google-research/bert, faults included: `data_prep.reference_pairs`
 
 
 class MaskingKind(StrEnum):
     """When masks are drawn."""
 
     static = auto()  # once per copy of the corpus, when shards are built
+    dynamic = auto()  # anew in every epoch, by the trainer; shards hold none (RoBERTa)
 
 
 class Packing(StrEnum):
     """How instances fill a sequence."""
 
     none = auto()  # one instance per sequence
+    best_fit = auto()  # several, as `packing.pack_best_fit` chooses them
 
 
 class ExecutorKind(StrEnum):
     """What runs the tasks."""
 
-    local = auto()
-
-
-@dataclass(kw_only=True, slots=True)
-class CorpusConfig:
-    """Where the raw text is. `paths` are files, folders or globs, local or any fsspec URL."""
-
-    paths: list[str]
-    format: CorpusFormat
-    text_key: str  # field or column with the text, for jsonl and parquet
-
-    def __post_init__(self) -> None:
-        require(bool(self.paths), "corpus.paths", self.paths, "name at least one file, folder or glob")
+    local = auto()  # processes of this machine
+    slurm = auto()  # a job array; all folders on a file system that the nodes share
+    ray = auto()  # a Ray cluster, likewise
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,11 +63,18 @@ class TokenizerConfig:
         require(self.train_bytes > 0, "tokenizer.train_bytes", self.train_bytes, "a positive number of bytes")
 
 
+class WordSegmenter(StrEnum):
+    """What finds words where a script has no spaces."""
+
+    jieba = auto()  # Chinese
+
+
 @dataclass(kw_only=True, slots=True)
 class SentencesConfig:
-    """Sentence splitting: an ISO 639-1 code that sentencex knows."""
+    """Sentences and words."""
 
-    language: str
+    language: str  # an ISO 639-1 code that sentencex knows
+    word_segmenter: WordSegmenter | None  # for masking.whole_word in Chinese; null: every Chinese character is a word
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,18 +82,30 @@ class PairsConfig:
     """How segments A and B are made."""
 
     kind: PairKind
-    short_seq_prob: float  # share of instances with a random shorter target length, as google-research/bert
+    recipe: PairRecipe  # other than lambert with nsp only
+    short_seq_prob: float  # share of instances with a random shorter target length; nsp and sop only
 
     def __post_init__(self) -> None:
         require(0 <= self.short_seq_prob <= 1, "pairs.short_seq_prob", self.short_seq_prob, "between 0 and 1")
+        require(
+            self.recipe is PairRecipe.lambert or self.kind is PairKind.nsp,
+            "pairs.recipe",
+            self.recipe.value,
+            f"pairs.kind={self.kind.value} has the recipe lambert only; google_research needs pairs.kind=nsp",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
 class MaskingConfig:
-    """Masked language modelling as in the BERT paper: 80 % [MASK], 10 % random, 10 % unchanged."""
+    """Masked language modelling as in the BERT paper: 80 % [MASK], 10 % random, 10 % unchanged.
+
+    A token, or with `whole_word` a word, is masked whole or not at all; so are n-grams of 1 to `max_ngram` of them,
+    each length n with probability proportional to 1 / n (ALBERT: 3).
+    """
 
     kind: MaskingKind
     whole_word: bool
+    max_ngram: int  # 1: none longer
     masked_lm_prob: float
     max_predictions_per_seq: int | None  # null: max_seq_length * masked_lm_prob, rounded up, as google-research/bert
 
@@ -100,6 +113,7 @@ class MaskingConfig:
         require(0 < self.masked_lm_prob < 1, "masking.masked_lm_prob", self.masked_lm_prob, "between 0 and 1")
         count = self.max_predictions_per_seq
         require(count is None or count >= 1, "masking.max_predictions_per_seq", count, "at least 1, or null")
+        require(1 <= self.max_ngram <= 16, "masking.max_ngram", self.max_ngram, "between 1 (off) and 16")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,16 +145,20 @@ class ExecutorConfig:
     """What runs the tasks and how the work is cut. Only `bucket_bytes` changes what the shards hold."""
 
     kind: ExecutorKind
-    workers: int
-    task_bytes: int  # input bytes per scatter task, at most, unless one file is larger
-    bucket_bytes: int  # text bytes per bucket, about: what one build task holds in memory
+    workers: int  # tasks at a time
+    task_bytes: int | None  # input bytes per scatter task, about; null: `corpus_parts.choose_task_bytes`
+    bucket_bytes: int | None  # text bytes per bucket, about, which a build task holds in memory; null: by the corpus
     work_dir: str | None  # where tokenized text is kept between runs; null: inside output_dir
+    slurm: SlurmConfig
+    ray: RayConfig
 
     def __post_init__(self) -> None:
         require("://" not in (self.work_dir or ""), "executor.work_dir", self.work_dir, "a local folder, or null")
         require(self.workers >= 1, "executor.workers", self.workers, "at least 1")
-        require(self.task_bytes >= 1, "executor.task_bytes", self.task_bytes, "a positive number of bytes")
-        require(self.bucket_bytes >= 1, "executor.bucket_bytes", self.bucket_bytes, "a positive number of bytes")
+        size = self.task_bytes
+        require(size is None or size >= 1, "executor.task_bytes", size, "a positive number of bytes, or null")
+        size = self.bucket_bytes
+        require(size is None or size >= 1, "executor.bucket_bytes", size, "a positive number of bytes, or null")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from data_prep.atomic_file import remove_unfinished
 from data_prep.build import BuildResult
 from data_prep.config import DataPrepConfig
 from data_prep.corpus import CorpusFile
+from data_prep.corpus_config import CorpusConfig, OnError
 from data_prep.manifest import (
     HELD_OUT,
     MANIFEST_NAME,
@@ -22,13 +23,16 @@ from data_prep.manifest import (
     TokenizerInfo,
     read_manifest,
 )
+from data_prep.mixing import split_sources
 from data_prep.plan import Plan, build_task, num_build_tasks
-from data_prep.scatter import read_counts
+from data_prep.scatter import read_counts, read_skipped
 from data_prep.shard_format import FORMAT_VERSION, column_dtypes, index_name
-from data_prep.tasks import missing_files, read_result, scatter_file
+from data_prep.tasks import missing_files, read_result
+from data_prep.unreadable import MAX_LISTED
 
 # Numbers are padded, not cut: bucket 100000 has six digits. The second form is an unfinished `atomic_file`.
 _SHARD = rf"({TRAIN}|{HELD_OUT})-\d{{3,}}-\d{{5,}}-\d{{3,}}\.(tar|index\.npy)"
+_NOTHING = {"documents": 0, "tokens": 0}
 _SHARD_FILE = re.compile(rf"{_SHARD}|\.{_SHARD}\.\d+\.tmp")
 
 
@@ -114,9 +118,11 @@ def withdraw_manifest(output_dir: Path) -> None:
 def _without_places(recorded: dict[str, Any]) -> dict[str, Any]:
     # Contents are compared apart: the corpus by `describe_corpus`, a vocabulary by the tokenizer's sha256.
     vocab_file = "a file" if recorded["tokenizer"]["vocab_file"] else None
+    corpus = recorded["corpus"]
+    sources = [{**source, "paths": None} for source in corpus["sources"]]
     return {
         **recorded,
-        "corpus": {key: value for key, value in recorded["corpus"].items() if key != "paths"},
+        "corpus": {**corpus, "paths": None, "sources": sources},
         "tokenizer": {**recorded["tokenizer"], "vocab_file": vocab_file},
     }
 
@@ -127,12 +133,31 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [f"{key} is {old.get(key)!r} there and {new.get(key)!r} here" for key in keys]
 
 
-def count_documents(scatter_dir: Path, num_tasks: int) -> dict[str, int]:
+def count_documents(scatter_files: Sequence[Path]) -> dict[str, int]:
     """Return the summed counts of all scatter files."""
     counts: Counter[str] = Counter()
-    for rank in range(num_tasks):
-        counts.update(read_counts(scatter_file(scatter_dir, rank)))
+    for path in scatter_files:
+        counts.update(read_counts(path))
     return dict(counts)
+
+
+def list_skipped(scatter_files: Sequence[Path]) -> list[str]:
+    """Return the first 20 places of documents that could not be read and were left out, in the order of the corpus."""
+    places: list[str] = []
+    for path in scatter_files:
+        places += read_skipped(path)
+        if len(places) >= MAX_LISTED:
+            break
+    return places[:MAX_LISTED]
+
+
+def check_skipped(corpus: CorpusConfig, skipped: Sequence[str]) -> None:
+    """Raise ValueError when `on_error` is raise, yet finished tasks of an earlier run have left documents out."""
+    if skipped and corpus.on_error is not OnError.skip:
+        raise ValueError(
+            f"corpus.on_error={corpus.on_error} is not valid here: work kept from an earlier run has left out what it "
+            f"could not read, first {skipped[0]}; mend it, or set corpus.on_error=skip"
+        )
 
 
 def make_manifest(
@@ -140,9 +165,11 @@ def make_manifest(
     *,
     files: Sequence[CorpusFile],
     counts: dict[str, int],
+    skipped: Sequence[str],
     plan: Plan,
     tokenizer: TokenizerInfo,
     build_dir: Path,
+    per_copy: Sequence[float],
 ) -> Manifest:
     """Return the manifest of all build results. Raises ValueError when they hold no train instance."""
     splits: dict[str, list[ShardInfo]] = {TRAIN: [], HELD_OUT: []}
@@ -152,10 +179,12 @@ def make_manifest(
         result = read_result(build_dir, rank)
         splits[task.split] += result.shards
         statistics[task.split].update(_of_copy(result, task.copy))
+    read, sources = split_sources(counts)
     if not splits[TRAIN]:
         raise ValueError(
             f"the corpus gives no train instance: {counts.get('documents', 0)} documents, "
-            f"{counts.get('sentences', 0)} sentences; give more text, or check corpus.format and held_out_fraction"
+            f"{counts.get('sentences', 0)} sentences, {counts.get('skipped_documents', 0)} documents skipped; "
+            "give more text, or check corpus.format and held_out_fraction"
         )
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -166,16 +195,42 @@ def make_manifest(
         config=recorded_config(config),
         statistics={
             "corpus": describe_corpus(files),
-            "documents": counts,
-            **{split: dict(counter) for split, counter in statistics.items() if splits[split]},
+            "documents": read,
+            "skipped": list(skipped),
+            "sources": _describe_sources(
+                {source.name: sources.get(source.name, _NOTHING) for source in config.corpus.sources},
+                split_sources(statistics[TRAIN])[1],
+                per_copy,
+            ),
+            **{split: split_sources(counter)[0] for split, counter in statistics.items() if splits[split]},
         },
         splits={split: shards for split, shards in splits.items() if shards},
     )
 
 
+def _describe_sources(
+    read: Mapping[str, Mapping[str, int]], taken: Mapping[str, Mapping[str, int]], per_copy: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """Return per source what was read, how often each copy takes it, and what the train split has taken of it."""
+    total = max(sum(counts["tokens"] for counts in taken.values()), 1)
+    return {
+        name: {
+            **counts,
+            "per_copy": uses,
+            "train_documents": taken.get(name, {}).get("documents", 0),
+            "train_tokens": taken.get(name, {}).get("tokens", 0),
+            "train_token_share": taken.get(name, {}).get("tokens", 0) / total,
+        }
+        for (name, counts), uses in zip(read.items(), per_copy, strict=False)  # without sources there is one anonymous
+    }
+
+
 def _of_copy(result: BuildResult, copy: int) -> dict[str, int]:
     # What describes the documents is the same in every copy and counted once.
-    once = ("documents", "duplicate_documents", "sentences", "sentences_split", "tokens_in_documents")
+    once = (
+        "documents", "duplicate_documents", "near_duplicate_documents", "sentences", "sentences_split",
+        "tokens_in_documents",
+    )  # fmt: skip
     return {name: value for name, value in result.statistics.items() if copy == 0 or name not in once}
 
 

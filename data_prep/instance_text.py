@@ -6,14 +6,19 @@ from collections.abc import Callable
 import numpy as np
 
 from data_prep.block_checks import masked_tokens, original_ids
+from data_prep.config import PairKind
 from data_prep.shard_format import Block
 
-LABELS = {0: "B follows A", 1: "random B"}
+LABELS = {
+    PairKind.nsp: {0: "B follows A", 1: "random B"},
+    PairKind.sop: {0: "in order", 1: "swapped"},
+    PairKind.none: {},
+}
 WIDTH = 110  # characters
 
 
-def render_instance(block: Block, instance: int, id_to_token: Callable[[int], str | None]) -> str:
-    """Return counts and label on one line, then segment A and B, wrapped.
+def render_instance(block: Block, instance: int, id_to_token: Callable[[int], str | None], kind: PairKind) -> str:
+    """Return counts and label on one line, then segment A and, if there is one, B, wrapped.
 
     A masked token reads `seen{wanted}`. Word pieces are joined to their word unless one of them is masked.
     """
@@ -38,7 +43,7 @@ def render_instance(block: Block, instance: int, id_to_token: Callable[[int], st
         facts.append(f"{int(is_masked[start:stop].sum())} masked")
     if block.next_sentence_labels is not None:
         label = int(block.next_sentence_labels[instance])
-        facts.append(f"label {label} ({LABELS.get(label, 'no valid label')})")
+        facts.append(f"label {label} ({LABELS[kind].get(label, 'no valid label')})")
     segments = [("A", pieces[: middle - start])]
     if middle < stop:
         segments.append(("B", pieces[middle - start :]))

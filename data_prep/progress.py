@@ -3,10 +3,10 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
 
@@ -33,10 +33,28 @@ class TaskProgress:
             self.next_note = now + NOTE_SECONDS
 
 
-def read_notes(stage_dir: Path) -> dict[int, int]:
-    """Return what every task has noted, by rank; 0 for a note that is just being rewritten."""
-    folder = stage_dir / PROGRESS_FOLDER
-    return {int(note.name): int(note.read_text() or 0) for note in folder.iterdir()} if folder.is_dir() else {}
+def finished_tasks(stage_dir: Path) -> set[int]:
+    """Return the tasks of a stage that have left their completion marker."""
+    folder = stage_dir / "completions"
+    return {int(marker.name) for marker in _numbered(folder)}
+
+
+def read_notes(stage_dir: Path, besides: Container[int] = ()) -> dict[int, int]:
+    """Return what every task but `besides` has noted, by rank; 0 for a note that is just being rewritten."""
+    notes = {int(note.name): note for note in _numbered(stage_dir / PROGRESS_FOLDER)}
+    return {rank: _read_note(note) for rank, note in notes.items() if rank not in besides}
+
+
+def _numbered(folder: Path) -> list[Path]:
+    # A file system of the network keeps removed files under names of its own.
+    return [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+
+
+def _read_note(path: Path) -> int:
+    try:
+        return int(path.read_text() or 0)
+    except OSError:  # another node is rewriting it
+        return 0
 
 
 def open_bar(label: str, *, total: int, unit: str, initial: int = 0) -> "tqdm[None]":
@@ -54,16 +72,36 @@ def open_bar(label: str, *, total: int, unit: str, initial: int = 0) -> "tqdm[No
 
 
 @contextmanager
-def show_progress(label: str, total: int, unit: str, read_done: Callable[[], int]) -> Iterator[None]:
-    """Show how far `read_done()` is on the way to `total` while the block runs, with rate and time left.
+def show_progress(
+    label: str,
+    total: int,
+    unit: str,
+    read_done: Callable[[], int],
+    *,
+    read_state: Callable[[], str] = str,
+    refresh_seconds: float = BAR_SECONDS,
+) -> Iterator[None]:
+    """Show how far `read_done()` is on the way to `total` while the block runs, with rate, time left and a few words.
 
     A bar on a terminal; elsewhere a line when it begins to take long and every half minute after that.
     """
     bar = open_bar(label, total=total, unit=unit, initial=min(read_done(), total))
     ended = threading.Event()
     # Bound now: tasks that run in this process redirect sys.stderr while the thread starts.
-    arguments = (bar, label, total, unit, read_done, ended, sys.stderr)
-    follower = threading.Thread(target=_follow, args=arguments, daemon=True)
+    write_line = partial(print, file=sys.stderr, flush=True)
+
+    def follow() -> None:
+        started, first = time.monotonic(), read_done()
+        while not ended.wait(LINE_SECONDS if bar.disable else refresh_seconds):
+            done, state = min(read_done(), total), read_state()
+            if bar.disable:
+                seconds = time.monotonic() - started
+                write_line(_line(label, unit, total=total, done=done, first=first, seconds=seconds, state=state))
+            else:
+                bar.set_postfix_str(state, refresh=False)
+                bar.update(done - bar.n)
+
+    follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     try:
         yield
@@ -75,17 +113,7 @@ def show_progress(label: str, total: int, unit: str, read_done: Callable[[], int
         bar.close()
 
 
-def _follow(
-    bar: "tqdm[None]", label: str, total: int, unit: str, read_done: Callable[[], int], ended: threading.Event,
-    stream: TextIO,
-) -> None:  # fmt: skip
-    started, first = time.monotonic(), read_done()
-    while not ended.wait(BAR_SECONDS if not bar.disable else LINE_SECONDS):
-        done = min(read_done(), total)
-        if not bar.disable:
-            bar.update(done - bar.n)
-            continue
-        line = tqdm.format_meter(
-            done, total, time.monotonic() - started, prefix=label, unit=unit, unit_scale=True, initial=first, ncols=100
-        )
-        print(line, file=stream, flush=True)
+def _line(label: str, unit: str, *, total: int, done: int, first: int, seconds: float, state: str) -> str:
+    return tqdm.format_meter(
+        done, total, seconds, prefix=label, unit=unit, unit_scale=True, initial=first, ncols=100, postfix=state or None
+    )

@@ -1,14 +1,18 @@
-"""The file a scatter task writes: its tokenized documents sorted by bucket, and where each bucket's ranges lie.
+"""The file a scatter task writes: its tokenized documents sorted by bucket, and where each bucket's range lies.
 
-A file is a run of segments, each holding at most `SEGMENT_TOKENS` (so memory does not depend on the task), then an
-index, counts, and a fixed tail. Build reads one range a segment and nothing else.
+Documents are sorted in segments of at most `SEGMENT_TOKENS` (so memory does not depend on the task) that are merged at
+the end: the range of a bucket is what each segment has of it, end to end. An index, notes and a fixed tail follow.
+Build reads one range a file and nothing else.
 """
 
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -19,11 +23,11 @@ from data_prep.atomic_file import atomic_file
 from data_prep.shard_format import IntArray
 from data_prep.tokenized import TokenizedDocuments, concatenate_documents, iterate_runs, take_documents
 
-# 64 Mi tokens: about 290 MB of English text, 130 to 270 MB of memory (twice that while they are sorted).
-SEGMENT_TOKENS = 1 << 26
+# 8 Mi tokens: about 36 MB of English text, 25 MB of memory, twice that while they are sorted.
+SEGMENT_TOKENS = 1 << 23
 
-_MAGIC = b"LAMBSCAT"
-_TAIL = struct.Struct("<8sIIIIQ")  # magic, segments, buckets, bytes per token id, bytes of the counts, end of the data
+_MAGIC = b"LAMBSCA2"
+_TAIL = struct.Struct("<8sIIIIQ")  # magic, segments, buckets, bytes per token id, bytes of the notes, end of the data
 _RANGE = np.dtype([("offset", "<i8"), ("length", "<i8"), ("documents", "<i8"), ("sentences", "<i8"), ("tokens", "<i8"),
                    ("crc32", "<u4")])  # fmt: skip
 
@@ -40,10 +44,12 @@ class ScatterWriter:
         self.pending_tokens = 0
         self.index: list[NDArray[np.void]] = []
         self.counts: dict[str, int] = {}
+        self.skipped: Sequence[str] = []  # the first places of documents that could not be read
         self.opened = atomic_file(path)
 
     def __enter__(self) -> "ScatterWriter":
         self.file: BinaryIO = self.opened.__enter__()
+        self.segments: BinaryIO = TemporaryFile(dir=self.path.parent)  # without a name: a kill leaves nothing
         return self
 
     def __exit__(
@@ -55,19 +61,15 @@ class ScatterWriter:
         except BaseException as failure:
             self.opened.__exit__(type(failure), failure, failure.__traceback__)
             raise
+        finally:
+            with suppress(OSError):  # closing writes what is left, which a full disk refuses a second time
+                self.segments.close()
         self.opened.__exit__(kind, error, trace)
 
     def add(self, documents: TokenizedDocuments, buckets: IntArray) -> None:
         """Add documents; `buckets`, int [documents], says where each belongs."""
         ids = documents.token_ids.astype(self.token_dtype)
-        narrow = TokenizedDocuments(
-            ids=documents.ids,
-            document_sentences=documents.document_sentences,
-            sentence_lengths=documents.sentence_lengths,
-            token_ids=ids,
-            word_starts=documents.word_starts,
-        )
-        self.pending.append((narrow, buckets))
+        self.pending.append((replace(documents, token_ids=ids), buckets))
         self.pending_tokens += len(ids)
         if self.pending_tokens >= self.segment_tokens:
             self._write_segment()
@@ -87,46 +89,57 @@ class ScatterWriter:
         for bucket, part in enumerate(iterate_runs(take_documents(documents, order), edges)):
             data = _encode(part)
             lengths = (len(part.ids), len(part.sentence_lengths), len(part.token_ids))
-            rows[bucket] = (self.file.tell(), len(data), *lengths, zlib.crc32(data))
-            self.file.write(data)
+            rows[bucket] = (self.segments.tell(), len(data), *lengths, zlib.crc32(data))
+            self.segments.write(data)
         self.index.append(rows)
 
     def _finish(self) -> None:
         if self.pending:
             self._write_segment()
+        index = np.stack(self.index, axis=1) if self.index else np.zeros((self.num_buckets, 0), _RANGE)
+        for row in index.reshape(-1):
+            self.segments.seek(row["offset"])
+            row["offset"] = self.file.tell()
+            self.file.write(self.segments.read(row["length"]))
         end = self.file.tell()
-        counts = json.dumps(self.counts, sort_keys=True).encode()
-        for rows in self.index:
-            self.file.write(rows.tobytes())
-        self.file.write(counts)
+        notes = json.dumps({"counts": self.counts, "skipped": self.skipped}, sort_keys=True).encode()
+        self.file.write(index.tobytes())
+        self.file.write(notes)
         itemsize = self.token_dtype.itemsize
-        self.file.write(_TAIL.pack(_MAGIC, len(self.index), self.num_buckets, itemsize, len(counts), end))
+        self.file.write(_TAIL.pack(_MAGIC, len(self.index), self.num_buckets, itemsize, len(notes), end))
 
 
-def read_bucket(scatter_files: Sequence[Path], bucket: int) -> tuple[TokenizedDocuments, int]:
-    """Return the documents of one bucket (counted over both splits) from all scatter files, by range reads.
+def iterate_bucket(scatter_files: Iterable[Path], bucket: int) -> Iterator[TokenizedDocuments]:
+    """Yield the documents of one bucket, file by file and segment by segment; one range is read from each file.
 
-    Of documents with the same id only the first is kept, range by range, so that memory grows with distinct ones only;
-    the second value is how many were dropped.
     Raises ValueError naming the file when it is missing, cut short or altered.
     """
-    parts: list[TokenizedDocuments] = []
-    seen: set[bytes] = set()
-    num_dropped = 0
     for path in scatter_files:
         with _open(path) as file:
             _, segments, buckets, itemsize, _, end = _read_tail(file, path)
             assert 0 <= bucket < buckets, (bucket, buckets)
-            for segment in range(segments):
-                file.seek(end + (segment * buckets + bucket) * _RANGE.itemsize)
-                row = np.frombuffer(file.read(_RANGE.itemsize), _RANGE)[0]
+            file.seek(end + bucket * segments * _RANGE.itemsize)
+            rows = np.frombuffer(file.read(segments * _RANGE.itemsize), _RANGE)
+            for segment, row in enumerate(rows):
                 file.seek(int(row["offset"]))
                 data = file.read(int(row["length"]))
                 if zlib.crc32(data) != row["crc32"]:
                     raise _damaged(path, f"bucket {bucket} of segment {segment} does not match its checksum")
-                documents = _decode(data, row, np.dtype(f"<u{itemsize}"))
-                parts.append(_take_unseen(documents, seen))
-                num_dropped += len(documents.ids) - len(parts[-1].ids)
+                yield _decode(data, row, np.dtype(f"<u{itemsize}"))
+
+
+def read_bucket(scatter_files: Sequence[Path], bucket: int) -> tuple[TokenizedDocuments, int]:
+    """Return the documents of one bucket from all scatter files. Raises ValueError as `iterate_bucket` does.
+
+    Of documents with the same id only the first is kept, range by range, so that memory grows with distinct ones only;
+    the second value is how many were dropped.
+    """
+    parts: list[TokenizedDocuments] = []
+    seen: set[bytes] = set()
+    num_dropped = 0
+    for documents in iterate_bucket(scatter_files, bucket):
+        parts.append(_take_unseen(documents, seen))
+        num_dropped += len(documents.ids) - len(parts[-1].ids)
     return concatenate_documents(parts), num_dropped
 
 
@@ -143,16 +156,27 @@ def _take_unseen(documents: TokenizedDocuments, seen: set[bytes]) -> TokenizedDo
 
 def read_counts(path: Path) -> dict[str, int]:
     """Return the counts that a scatter file carries. Raises ValueError as `read_bucket` does."""
+    counts: dict[str, int] = _read_notes(path)["counts"]
+    return counts
+
+
+def read_skipped(path: Path) -> list[str]:
+    """Return the first places of documents that the task left out. Raises ValueError as `read_bucket` does."""
+    places: list[str] = _read_notes(path)["skipped"]
+    return places
+
+
+def _read_notes(path: Path) -> Any:
     with _open(path) as file:
         _, segments, buckets, _, length, end = _read_tail(file, path)
         file.seek(end + segments * buckets * _RANGE.itemsize)
-        counts: dict[str, int] = json.loads(file.read(length))
-        return counts
+        return json.loads(file.read(length))
 
 
 def _encode(documents: TokenizedDocuments) -> bytes:
     columns = (
         documents.ids,
+        documents.sources,
         documents.document_sentences.astype("<u4"),
         documents.sentence_lengths.astype("<u4"),
         documents.token_ids,
@@ -165,12 +189,18 @@ def _decode(data: bytes, row: NDArray[np.void] | np.void, token_dtype: np.dtype[
     documents, sentences, tokens = int(row["documents"]), int(row["sentences"]), int(row["tokens"])
     parts: list[NDArray[Any]] = []
     offset = 0
-    for dtype, count in (("V16", documents), ("<u4", documents), ("<u4", sentences), (token_dtype, tokens)):
+    columns = (("V16", documents), ("u1", documents), ("<u4", documents), ("<u4", sentences), (token_dtype, tokens))
+    for dtype, count in columns:
         parts.append(np.frombuffer(data, dtype, count, offset))
         offset += parts[-1].nbytes
     starts = np.unpackbits(np.frombuffer(data, np.uint8, offset=offset), count=tokens).astype(np.bool_)
     return TokenizedDocuments(
-        ids=parts[0], document_sentences=parts[1], sentence_lengths=parts[2], token_ids=parts[3], word_starts=starts
+        ids=parts[0],
+        sources=parts[1],
+        document_sentences=parts[2],
+        sentence_lengths=parts[3],
+        token_ids=parts[4],
+        word_starts=starts,
     )
 
 

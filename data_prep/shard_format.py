@@ -29,19 +29,20 @@ END_OF_ARCHIVE = b"\0" * 1024
 class Block:
     """Up to `block_size` sequences as ragged columns, concatenated end to end.
 
-    An instance is one `[CLS] A [SEP] B [SEP]`; a sequence is one instance or several packed ones. Masked positions
-    count inside their instance. An optional column is None for every block of a directory or for none.
+    An instance is one `[CLS] A [SEP] B [SEP]`, or without pairs `[CLS] text [SEP]` with another [SEP] where a document
+    ends inside it; a sequence is one instance or several packed ones. Masked positions count inside their instance. An
+    optional column is None for every block of a directory or for none.
     """
 
     input_ids: IntArray  # [tokens]: after masking (static) or before (dynamic)
     instance_lengths: IntArray  # [instances]: tokens per instance
-    segment_a_lengths: IntArray  # [instances]: tokens of `[CLS] A [SEP]`; token_type_ids follow from it
+    segment_a_lengths: IntArray  # [instances]: tokens of `[CLS] A [SEP]`, without pairs all of them
     sequence_instances: IntArray  # [sequences]: instances packed in each sequence
     masked_lm_counts: IntArray | None = None  # [instances]
     masked_lm_positions: IntArray | None = None  # [masked]
     masked_lm_ids: IntArray | None = None  # [masked]: the original ids
     word_starts: NDArray[np.bool_] | None = None  # [tokens]; bits on disk
-    next_sentence_labels: IntArray | None = None  # [instances]: 0 = B follows A, 1 = random B
+    next_sentence_labels: IntArray | None = None  # [instances]: nsp 1 = random B; sop 1 = swapped
 
     @property
     def num_sequences(self) -> int:

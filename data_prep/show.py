@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from tokenizers import Tokenizer
 
+from data_prep.config import PairKind
 from data_prep.instance_text import render_instance
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, read_manifest
 from data_prep.shard_format import Block
@@ -69,6 +70,7 @@ def _instances_from(
 ) -> Iterator[str]:
     """Yield the instances as text, from a place to the end of its split."""
     name, first_block, first_row = start
+    kind = PairKind(manifest.config["pairs"]["kind"])
     for shard in _shards_from(manifest, name):
         index = read_index(directory / shard.name)
         _require_inside(first_block, len(index), "block", shard.name)
@@ -77,7 +79,8 @@ def _instances_from(
                 block = _read_named_block(file, index[number], f"{shard.name} block {number}")
                 _require_inside(first_row, block.num_sequences, "row", f"{shard.name} block {number}")
                 for row in range(first_row, block.num_sequences):
-                    yield from _row_texts(block, row, f"{shard.name.removesuffix('.tar')}:{number}:{row}", tokenizer)
+                    place = f"{shard.name.removesuffix('.tar')}:{number}:{row}"
+                    yield from _row_texts(block.take(np.array([row])), place, tokenizer, kind)
                 first_row = 0
         first_block = 0
 
@@ -102,11 +105,10 @@ def _shards_from(manifest: Manifest, name: str) -> list[ShardInfo]:
     raise ValueError(f"--at: the manifest lists no shard {name!r}; shards are named like train-000-00000-000.tar")
 
 
-def _row_texts(block: Block, row: int, place: str, tokenizer: Tokenizer) -> Iterator[str]:
-    sequence = block.take(np.array([row]))
+def _row_texts(sequence: Block, place: str, tokenizer: Tokenizer, kind: PairKind) -> Iterator[str]:
     for instance in range(sequence.num_instances):
         number = f", instance {instance + 1} of {sequence.num_instances}" if sequence.num_instances > 1 else ""
-        yield f"{place}{number}: {render_instance(sequence, instance, tokenizer.id_to_token)}\n"
+        yield f"{place}{number}: {render_instance(sequence, instance, tokenizer.id_to_token, kind)}\n"
 
 
 if __name__ == "__main__":

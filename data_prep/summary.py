@@ -1,9 +1,10 @@
 """What data_prep tells its user: the plan before, the result after."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from data_prep.config import DataPrepConfig
-from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo
+from data_prep.filters import DROPPED_BY
+from data_prep.manifest import HELD_OUT, MANIFEST_NAME, TRAIN, Manifest, ShardInfo
 from data_prep.plan import Plan, num_build_tasks, range_warning
 from data_prep.work_dir import folder_bytes, work_dir
 
@@ -19,6 +20,8 @@ def describe_plan(plan: Plan, config: DataPrepConfig) -> str:
         f"build      {num_build_tasks(buckets, config.dupe_factor):,} tasks: {config.dupe_factor} copies of the train "
         "buckets, the held-out ones once",
     ]
+    if plan.buckets_per_group > 1:
+        lines.insert(-1, f"regroup    {plan.num_groups:,} tasks of {plan.buckets_per_group:,} buckets each")
     warning = range_warning(plan)
     return "\n".join([*lines, f"warning    {warning}"] if warning else lines)
 
@@ -42,6 +45,11 @@ def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float |
         f"shards     {len(shards):,} files, {_megabytes(size)} in {config.output_dir}"
         + (f", {seconds:.1f} s" if seconds is not None else ""),
     ]
+    if skipped := _describe_skipped(documents, manifest.statistics["skipped"]):
+        lines.insert(1, f"skipped    {skipped}")
+    if left_out := _describe_left_out(documents, train, held_out):
+        lines.insert(1, f"left out   {left_out}")
+    lines += [_describe_source(name, counts) for name, counts in manifest.statistics["sources"].items()]
     if work.is_dir():
         lines.append(
             f"kept       {_megabytes(folder_bytes(work))} of tokenized text in {work}: other sequence lengths reuse it "
@@ -53,6 +61,40 @@ def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float |
         f"train      torchrun --nproc-per-node 2 -m pretrain shards_dir={config.output_dir} run_dir=RUN_DIR",
     ]
     return "\n".join(lines)
+
+
+def _describe_source(name: str, counts: Mapping[str, float]) -> str:
+    return (
+        f"source     {name}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, each taken "
+        f"{counts['per_copy']:.3g} times a copy: {counts['train_token_share']:.2%} of the train tokens"
+    )
+
+
+def _describe_skipped(documents: Mapping[str, int], places: Sequence[str]) -> str:
+    """Return how many documents could not be read, why, and where the first is; nothing when there were none."""
+    if not places:
+        return ""
+    prefix = "skipped_"
+    reasons = [
+        f"{count:,} {name.removeprefix(prefix)}"
+        for name, count in sorted(documents.items())
+        if name.startswith(prefix) and name != "skipped_documents"
+    ]
+    return (
+        f"{documents['skipped_documents']:,} that could not be read ({', '.join(reasons)}), "
+        f"listed in {MANIFEST_NAME}; the first: {places[0]}"
+    )
+
+
+def _describe_left_out(documents: Mapping[str, int], train: Mapping[str, int], held_out: Mapping[str, int]) -> str:
+    """Return how many documents each filter dropped, and how many near duplicates; nothing when there were none."""
+    dropped = [
+        f"{count:,} by {name.removeprefix(DROPPED_BY)}"
+        for name, count in documents.items()
+        if name.startswith(DROPPED_BY)
+    ]
+    near = train["near_duplicate_documents"] + held_out.get("near_duplicate_documents", 0)
+    return ", ".join([*dropped, f"{near:,} near duplicates"] if near else dropped)
 
 
 def _describe_split(shards: list[ShardInfo], statistics: Mapping[str, int]) -> str:

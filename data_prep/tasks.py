@@ -3,24 +3,32 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
-from tokenizers import Tokenizer
+from numpy.typing import NDArray
 
 from data_prep.atomic_file import write_atomically
 from data_prep.build import BuildResult, build_bucket
-from data_prep.config import DataPrepConfig
-from data_prep.documents import Buckets, clean_text, document_id, place_document
+from data_prep.clusters import remove_near_duplicates
+from data_prep.config import DataPrepConfig, SentencesConfig
+from data_prep.corpus_config import CorpusConfig
+from data_prep.documents import clean_text, document_id
+from data_prep.encoder import Encoder, encoder_of
+from data_prep.filters import FilterStep
 from data_prep.manifest import TRAIN, ShardInfo, TokenizerInfo
+from data_prep.mixing import counts_of_source
 from data_prep.plan import build_task
+from data_prep.readers import SOURCE, CorpusReader
+from data_prep.regroup import ScatteredBuckets, place_documents, scatter_file
 from data_prep.scatter import ScatterWriter, read_bucket
 from data_prep.sentences import split_sentences
 from data_prep.shard_format import index_name
 from data_prep.tokenized import TokenizedDocuments
-from data_prep.tokenizer import Encoder, make_encoder
 
 BATCH_CHARACTERS = 1_000_000
 
@@ -30,59 +38,74 @@ class ScatterStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
 
     name = "Lambert scatter"
 
-    def __init__(self, stage_dir: Path, tokenizer_file: Path, language: str, buckets: Buckets) -> None:
+    def __init__(
+        self, scattered: ScatteredBuckets, tokenizer_file: Path, corpus: CorpusConfig, sentences: SentencesConfig,
+        reader: CorpusReader, filters: FilterStep,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.stage_dir = stage_dir
+        self.scattered = scattered
         self.tokenizer_file = tokenizer_file
-        self.language = language
-        self.buckets = buckets
+        self.names = [source.name for source in corpus.sources]
+        self.languages = [source.language or sentences.language for source in corpus.sources] or [sentences.language]
+        self.word_segmenter = sentences.word_segmenter
+        self.reader = reader
+        self.filters = filters
 
     def is_finished(self, rank: int) -> bool:
         """Return whether the task's file is there; it appears only when it is complete."""
-        return scatter_file(self.stage_dir, rank).is_file()
+        return scatter_file(self.scattered.scatter_dir, rank).is_file()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
         """Write the scatter file of task `rank` from the documents that the reader yields."""
-        encoder = make_encoder(Tokenizer.from_file(str(self.tokenizer_file)))
-        vocab_size = len(encoder.continues_word)
-        with ScatterWriter(scatter_file(self.stage_dir, rank), self.buckets.total, vocab_size) as writer:
-            for texts in batch_texts(document.text for document in data):
-                documents, counts = tokenize_texts(texts, self.language, encoder)
-                places = [place_document(identifier.tobytes(), self.buckets) for identifier in documents.ids]
-                writer.add(documents, np.array(places, dtype=np.int64))
+        scattered = self.scattered
+        encoder = encoder_of(self.tokenizer_file.read_text(encoding="utf-8"), self.word_segmenter)
+        path = scatter_file(scattered.scatter_dir, rank)
+        with ScatterWriter(path, scattered.num_groups, encoder.vocab_size) as writer:
+            for source, texts in batch_texts((document.metadata[SOURCE], document.text) for document in data):
+                documents, counts = tokenize_texts(texts, self.languages[source], encoder, source)
+                writer.add(documents, place_documents(documents, scattered.buckets) // scattered.buckets_per_group)
                 writer.count(counts)
+                if self.names:
+                    writer.count(counts_of_source(self.names[source], counts))
+            writer.count(self.filters.counts)
+            writer.count(self.reader.skipped.counts)
+            writer.skipped = self.reader.skipped.places
 
 
 class BuildStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
-    """A build task: one copy of one bucket, from its ranges in every scatter file to finished shards."""
+    """A build task: one copy of one bucket, from where its documents lie to finished shards."""
 
     name = "Lambert build"
 
     def __init__(
-        self, stage_dir: Path, scatter_dir: Path, num_scatter_files: int, buckets: Buckets, config: DataPrepConfig,
-        tokenizer: TokenizerInfo,
+        self, stage_dir: Path, scattered: ScatteredBuckets, config: DataPrepConfig, tokenizer: TokenizerInfo,
+        per_copy: NDArray[np.float64],
     ) -> None:  # fmt: skip
         super().__init__()
         self.stage_dir = stage_dir
-        self.scatter_dir = scatter_dir
-        self.num_scatter_files = num_scatter_files
-        self.buckets = buckets
+        self.scattered = scattered
         self.config = config
         self.tokenizer = tokenizer
+        self.per_copy = per_copy
+        self.output_dir = Path(config.output_dir).absolute()  # a task may run in another folder
 
     def is_finished(self, rank: int) -> bool:
         """Return whether the task's result is there and every shard it lists lies in the output directory, whole."""
         if not result_file(self.stage_dir, rank).is_file():
             return False
         shards = read_result(self.stage_dir, rank).shards
-        return not missing_files(Path(self.config.output_dir), shards)
+        return not missing_files(self.output_dir, shards)
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         """Write the shards of build task `rank`, then its result."""
-        task = build_task(rank, self.buckets, self.config.dupe_factor)
-        bucket = task.bucket + (0 if task.split == TRAIN else self.buckets.train)
-        files = [scatter_file(self.scatter_dir, number) for number in range(self.num_scatter_files)]
-        documents, num_duplicates = read_bucket(files, bucket)
+        buckets = self.scattered.buckets
+        task = build_task(rank, buckets, self.config.dupe_factor)
+        bucket = task.bucket + (0 if task.split == TRAIN else buckets.train)
+        documents, num_duplicates = read_bucket(*self.scattered.locate(bucket))
+        num_near_duplicates = 0
+        if self.config.corpus.near_duplicates:
+            folder = self.scattered.near_duplicates_dir
+            documents, num_near_duplicates = remove_near_duplicates(documents, folder, bucket)
         result = build_bucket(
             documents,
             split=task.split,
@@ -90,17 +113,14 @@ class BuildStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
             bucket=task.bucket,
             config=self.config,
             tokenizer=self.tokenizer,
-            output_dir=Path(self.config.output_dir),
+            output_dir=self.output_dir,
+            per_copy=self.per_copy if task.split == TRAIN else np.ones_like(self.per_copy),
         )
         result.statistics["duplicate_documents"] += num_duplicates
+        result.statistics["near_duplicate_documents"] = num_near_duplicates
         path = result_file(self.stage_dir, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(asdict(result), indent=1).encode())
-
-
-def scatter_file(stage_dir: Path, rank: int) -> Path:
-    """Return where scatter task `rank` puts its file."""
-    return stage_dir / f"{rank:05d}.scatter"
 
 
 def result_file(stage_dir: Path, rank: int) -> Path:
@@ -128,45 +148,50 @@ def _has_size(path: Path, size: int) -> bool:
         return False
 
 
-def batch_texts(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the texts in order, in lists of at least a million characters (the last one may have fewer)."""
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def batch_texts(texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (source, text) in order, as lists of one source's texts: a million characters or more, or its last ones."""
+    for source, group in groupby(texts, key=itemgetter(0)):
+        batch: list[str] = []
+        characters = 0
+        for _, text in group:
+            batch.append(text)
+            characters += len(text)
+            if characters >= BATCH_CHARACTERS:
+                yield source, batch
+                batch, characters = [], 0
+        if batch:
+            yield source, batch
 
 
-def tokenize_texts(texts: list[str], language: str, encoder: Encoder) -> tuple[TokenizedDocuments, dict[str, int]]:
-    """Return the raw texts as tokenized documents, in order, and counts of what was read and what was left out.
+def tokenize_texts(
+    texts: list[str], language: str, encoder: Encoder, source: int
+) -> tuple[TokenizedDocuments, dict[str, int]]:
+    """Return the raw texts of a source as tokenized documents, in order, and counts of what was read and left out.
 
     Left out: sentences without a token (such as a lone control character) and documents without a sentence.
     """
     cleaned = [clean_text(text) for text in texts]
     split = [split_sentences(text, language) for text in cleaned]
-    token_ids, lengths = encoder.encode([sentence for sentences in split for sentence in sentences])
+    encoded = encoder.encode([sentence for sentences in split for sentence in sentences])
+    lengths = encoded.lengths
     owners = np.repeat(np.arange(len(texts)), [len(sentences) for sentences in split])
     kept_sentences = np.bincount(owners[lengths > 0], minlength=len(texts))
     kept = np.flatnonzero(kept_sentences)
     ids = b"".join(document_id(cleaned[row]) for row in kept)
     documents = TokenizedDocuments(
         ids=np.frombuffer(ids, "V16"),
+        sources=np.full(len(kept), source, dtype=np.uint8),
         document_sentences=kept_sentences[kept],
         sentence_lengths=lengths[lengths > 0],
-        token_ids=token_ids,
-        word_starts=encoder.word_starts(token_ids),
+        token_ids=encoded.token_ids,
+        word_starts=encoded.word_starts,
     )
     counts = {
         "documents": len(texts),
         "empty_documents": len(texts) - len(kept),
         "empty_sentences": int((lengths == 0).sum()),
         "sentences": int((lengths > 0).sum()),
-        "tokens": len(token_ids),
+        "tokens": len(encoded.token_ids),
         "characters": sum(map(len, cleaned)),
     }
     return documents, counts

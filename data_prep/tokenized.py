@@ -15,10 +15,16 @@ class TokenizedDocuments:
     """Documents end to end. A sentence has at least one token, a document at least one sentence."""
 
     ids: NDArray[np.void]  # [documents] of 16 bytes ("V16"): blake2b-128 of the cleaned text
+    sources: NDArray[np.uint8]  # [documents]: which of `corpus.sources`, by number
     document_sentences: IntArray  # [documents]: sentences per document
     sentence_lengths: IntArray  # [sentences]: tokens per sentence
     token_ids: IntArray  # [tokens]: no special tokens
     word_starts: NDArray[np.bool_]  # [tokens]: true at the first token of a word
+
+    @property
+    def document_tokens(self) -> NDArray[np.int64]:
+        """Return the tokens per document, int64 [documents]."""
+        return np.diff(_stops(self.sentence_lengths)[_stops(self.document_sentences)])
 
 
 def concatenate_documents(parts: Sequence[TokenizedDocuments]) -> TokenizedDocuments:
@@ -29,6 +35,7 @@ def concatenate_documents(parts: Sequence[TokenizedDocuments]) -> TokenizedDocum
 
     return TokenizedDocuments(
         ids=join([part.ids for part in parts], np.empty(0, "V16")),
+        sources=join([part.sources for part in parts], np.empty(0, np.uint8)),
         document_sentences=join([part.document_sentences for part in parts], np.empty(0, np.uint32)),
         sentence_lengths=join([part.sentence_lengths for part in parts], np.empty(0, np.uint32)),
         token_ids=join([part.token_ids for part in parts], np.empty(0, np.uint16)),
@@ -45,6 +52,7 @@ def take_documents(documents: TokenizedDocuments, rows: IntArray) -> TokenizedDo
     nothing = slice(0, 0)
     return TokenizedDocuments(
         ids=documents.ids[rows],
+        sources=documents.sources[rows],
         document_sentences=documents.document_sentences[rows],
         # Slices, not index arrays: those take 8 bytes a token, four times the tokens themselves.
         sentence_lengths=np.concatenate([documents.sentence_lengths[part] for part in [nothing, *sentences]]),
@@ -63,6 +71,7 @@ def iterate_runs(documents: TokenizedDocuments, edges: IntArray) -> Iterator[Tok
         tokens = slice(token_edges[run], token_edges[run + 1])
         yield TokenizedDocuments(
             ids=documents.ids[rows],
+            sources=documents.sources[rows],
             document_sentences=documents.document_sentences[rows],
             sentence_lengths=documents.sentence_lengths[sentences],
             token_ids=documents.token_ids[tokens],

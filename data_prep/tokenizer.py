@@ -1,13 +1,9 @@
-"""A vocabulary -> the tokenizer folder beside the shards, and the encoder that scatter tasks use."""
+"""A vocabulary -> the tokenizer, and the folder beside the shards that holds it."""
 
 import json
-from dataclasses import dataclass
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from data_prep.atomic_file import write_atomically
@@ -126,32 +122,3 @@ def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerInfo:
         mask_id=vocabulary[MASK],
         unk_id=vocabulary[UNK],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """Sentences -> token ids, exactly those of `tokenizers`, without special tokens."""
-
-    tokenizer: Tokenizer
-    continues_word: NDArray[np.bool_]  # [vocabulary]: true for `##` tokens
-
-    def encode(self, sentences: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return token ids, int64 [tokens], end to end, and the tokens of each sentence, int64 [sentences]."""
-        encodings = self.tokenizer.encode_batch_fast(sentences, add_special_tokens=False)
-        rows = [encoding.ids for encoding in encodings]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        return np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths
-
-    def word_starts(self, token_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return, bool [tokens], where a word starts: BERT's pre-tokenizer never begins a word with `##`."""
-        return ~self.continues_word[token_ids]
-
-
-def make_encoder(tokenizer: Tokenizer) -> Encoder:
-    """Return the encoder of a tokenizer. Text that spells a special token, such as "[SEP]", is text to it."""
-    tokenizer.encode_special_tokens = True
-    vocabulary = tokenizer.get_vocab()
-    prefix = tokenizer.model.continuing_subword_prefix
-    continues = np.zeros(max(vocabulary.values()) + 1, dtype=np.bool_)
-    continues[[number for token, number in vocabulary.items() if token.startswith(prefix)]] = True
-    return Encoder(tokenizer, continues)

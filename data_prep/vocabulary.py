@@ -7,29 +7,37 @@ from itertools import islice
 import fsspec
 from tokenizers import trainers
 
-from data_prep.config import CorpusConfig
 from data_prep.corpus import CorpusFile
+from data_prep.corpus_config import CorpusConfig, OnError
+from data_prep.corpus_parts import cut_files
 from data_prep.documents import clean_text
 from data_prep.readers import read_texts
 from data_prep.tokenizer import CONTINUATION, SPECIAL_TOKENS, wordpiece_tokenizer
+from data_prep.unreadable import ignore_unreadable, raise_unreadable
 
 # Rarer characters become [UNK] (sentencepiece's default coverage is 0.9995), as do those beyond half the vocabulary.
 CHARACTER_COVERAGE = 0.9999
-MAX_SAMPLED_FILES = 10_000
+SAMPLED_PART_BYTES = 64_000_000
+MAX_SAMPLED_PARTS = 10_000
 
 
 def sample_texts(files: Sequence[CorpusFile], corpus: CorpusConfig, sample_bytes: int) -> Iterator[str]:
-    """Yield cleaned texts of at most `sample_bytes` UTF-8 bytes in all; the last text of a file may be cut.
+    """Yield cleaned texts of at most `sample_bytes` UTF-8 bytes in all; the last text of a part may be cut.
 
-    Every file gives its beginning, in proportion to its size; of more than 10,000 files every n-th does.
+    Every file gives its beginning, in proportion to its size, and so does every 64 MB of a large file that can be cut;
+    of more than 10,000 such parts every n-th does. Raises ValueError for what cannot be read unless `corpus.on_error`
+    is skip.
     """
-    files = files[:: -(-len(files) // MAX_SAMPLED_FILES)]
-    total = sum(file.size for file in files)
-    for corpus_file in files:
-        # A file's share of all bytes bounds text bytes too: compressed ones expand evenly enough.
-        room = max(1, sample_bytes * corpus_file.size // total)
-        with fsspec.open(corpus_file.path, "rb") as file:
-            for _, text in read_texts(file, corpus_file.path, corpus.format, corpus.text_key):
+    sources = corpus.each_source()
+    parts = cut_files(files, [source.format for source in sources], SAMPLED_PART_BYTES)
+    parts = parts[:: -(-len(parts) // MAX_SAMPLED_PARTS)]
+    total = sum(part.size for part in parts)
+    on_unreadable = ignore_unreadable if corpus.on_error is OnError.skip else raise_unreadable
+    for part in parts:
+        # A part's share of all bytes bounds text bytes too: compressed ones expand evenly enough.
+        room = max(1, sample_bytes * part.size // total)
+        with fsspec.open(part.path, "rb") as file:
+            for _, text in read_texts(file, part, sources[part.source], on_unreadable):
                 data = clean_text(text).encode()
                 sample = data[:room].decode(errors="ignore")  # a character on the edge is left out
                 if sample:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,22 @@ from conf.compose import fingerprint, to_dict
 from data_prep.atomic_file import write_atomically
 from data_prep.config import DataPrepConfig
 from data_prep.corpus import CorpusFile
+from data_prep.corpus_config import CorpusConfig, CorpusFormat
 from data_prep.plan import Plan
 from data_prep.shard_format import FORMAT_VERSION
 
 WORK_FOLDER = ".work"
 
 # Raise it when documents, sentences, tokens or the scatter file change their meaning: older work is then redone.
-SCATTER_VERSION = 1
+SCATTER_VERSION = 2
 
 # Raise it when pairs, masks or the layout of shards change: finished build tasks of an older release are then redone.
-BUILD_VERSION = 1
+BUILD_VERSION = 2
+
+# What the keys of read and tokenized text leave out: files are listed one by one; a task that finishes under
+# `on_error=raise` has read all there is, as it does under `skip` (`finish.check_skipped` looks at the other way round);
+# weights count in build.
+UNNAMED = ("paths", "on_error", "exponent", "weight")
 
 
 def work_dir(config: DataPrepConfig) -> Path:
@@ -33,9 +40,9 @@ def work_dir(config: DataPrepConfig) -> Path:
 def tokenizer_key(config: DataPrepConfig, files: Sequence[CorpusFile]) -> str:
     """Return the key of a vocabulary trained on this corpus."""
     return _key(
-        _libraries("tokenizers"),
+        _libraries("tokenizers", *_of_format(config.corpus)),
         [asdict(file) for file in files],
-        {**to_dict(config.corpus), "paths": None},
+        {**_read_by(config.corpus), "filters": None, "near_duplicates": None},
         to_dict(config.tokenizer),
     )
 
@@ -43,9 +50,10 @@ def tokenizer_key(config: DataPrepConfig, files: Sequence[CorpusFile]) -> str:
 def tokens_key(config: DataPrepConfig, files: Sequence[CorpusFile], plan: Plan, tokenizer_sha256: str) -> str:
     """Return the key of the tokenized corpus, whichever tasks made it."""
     return _key(
-        _libraries("tokenizers", "sentencex"),
+        _libraries("tokenizers", "sentencex", *([segmenter] if (segmenter := config.sentences.word_segmenter) else [])),
+        _libraries(*_of_format(config.corpus), *_of_filters(config.corpus)),
         [asdict(file) for file in files],
-        {**to_dict(config.corpus), "paths": None},
+        _read_by(config.corpus),
         to_dict(config.sentences),
         asdict(plan.buckets),
         tokenizer_sha256,
@@ -53,8 +61,9 @@ def tokens_key(config: DataPrepConfig, files: Sequence[CorpusFile], plan: Plan, 
 
 
 def scatter_key(tokens: str, plan: Plan) -> str:
-    """Return the key of the scatter files: the tokenized corpus as cut into these tasks."""
-    return _key(tokens, [len(files) for files in plan.tasks])
+    """Return the key of the scatter files: the tokenized corpus as cut into these tasks and groups of buckets."""
+    cuts = [[(part.start, part.stop) for part in parts] for parts in plan.tasks]
+    return _key(tokens, cuts, plan.buckets_per_group)
 
 
 def build_key(config: DataPrepConfig, tokens: str) -> str:
@@ -62,11 +71,34 @@ def build_key(config: DataPrepConfig, tokens: str) -> str:
     parts = to_dict(config)
     names = ("seed", "dupe_factor", "held_out_fraction", "pairs", "masking", "sequence", "shards")
     # numpy keeps its bit streams between releases, but not what Generator's methods draw from them.
-    return _key(FORMAT_VERSION, BUILD_VERSION, _libraries("numpy"), tokens, {name: parts[name] for name in names})
+    mixing = [config.corpus.exponent, *(source.weight for source in config.corpus.sources)]
+    named = {name: parts[name] for name in names}
+    return _key(FORMAT_VERSION, BUILD_VERSION, _libraries("numpy"), tokens, named, mixing)
 
 
 def _key(*parts: Any) -> str:
     return fingerprint({"version": SCATTER_VERSION, "parts": parts})[:16]
+
+
+def _read_by(corpus: CorpusConfig) -> dict[str, Any]:
+    """Return what of the config decides which texts are read and how, without where they are."""
+    values = {key: value for key, value in to_dict(corpus).items() if key not in UNNAMED}
+    sources = [{key: value for key, value in source.items() if key not in UNNAMED} for source in values["sources"]]
+    return {**values, "sources": sources}
+
+
+def _of_format(corpus: CorpusConfig) -> list[str]:
+    """Return the libraries that decide what text a document has."""
+    formats = [source.format for source in corpus.each_source()]
+    return ["warcio", "trafilatura", "lxml"] if CorpusFormat.warc in formats else []
+
+
+def _of_filters(corpus: CorpusConfig) -> list[str]:
+    """Return the libraries that decide which documents are left out."""
+    if not corpus.filters and not corpus.near_duplicates:
+        return []
+    in_languages = any("language" in one.options for one in corpus.filters)  # by their own tokenizers, mostly spaCy's
+    return ["datatrove", "regex", *(["spacy"] if in_languages and find_spec("spacy") else [])]
 
 
 def _libraries(*names: str) -> dict[str, str]:

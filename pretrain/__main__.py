@@ -14,15 +14,10 @@ from pretrain.checkpoint.restore import Checkpoint, restore
 from pretrain.checkpoint.save import set_aside_after
 from pretrain.checkpoint.saver import Saver
 from pretrain.config import PretrainConfig
+from pretrain.data.masks import dynamic_masking
 from pretrain.data.order import streams_of
 from pretrain.data.reader import BlockReader
-from pretrain.distributed import (
-    FailureElsewhereError,
-    Ranks,
-    leave_at_once,
-    report_failure,
-    start_ranks,
-)
+from pretrain.distributed import FailureElsewhereError, Ranks, leave_at_once, report_failure, start_ranks
 from pretrain.engine import Engine, build_engine
 from pretrain.evaluate import evaluate
 from pretrain.loop import Actions, Intervals, train
@@ -190,7 +185,7 @@ def phase_data(config: PretrainConfig, checked: Checked, ranks: Ranks) -> list[P
     ):
         own_streams = streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams)
         reader = BlockReader(directory, manifest.splits[TRAIN], len(own_streams))
-        phases.append(PhaseData(config=phase, order=order, reader=reader))
+        phases.append(PhaseData(config=phase, order=order, reader=reader, masking=dynamic_masking(manifest)))
     return phases
 
 
@@ -220,6 +215,7 @@ def actions(
             max_sequences=config.evaluation.max_sequences,
             micro_batch_size=config.phases[phase].data.micro_batch_size,
             vocab_size=vocab_size,
+            masking=dynamic_masking(checked.manifests[phase]),
         )
 
     return Actions(

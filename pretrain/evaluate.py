@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.manifest import ShardInfo
-from data_prep.shard_format import Block
+from data_prep.masking import MaskingRules
 from pretrain.data.batch import MicroBatch, to_micro_batch
+from pretrain.data.masks import Place, draw_masks
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks
 from pretrain.objective import loss_sums
+from pretrain.seeds import held_out_mask_seed
 from pretrain.track.metrics import HELD_OUT_PREFIX, LossSums, Record, held_out_metrics
 
 
@@ -25,9 +27,11 @@ def evaluate(
     max_sequences: int,
     micro_batch_size: int,
     vocab_size: int,
+    masking: MaskingRules | None = None,
 ) -> Record:
     """Return `held_out_*` metrics on the first `max_sequences` sequences of the split, without dropout.
 
+    `masking` draws the masks that the shards do not hold, the same ones at every evaluation.
     `held_out_unigram_entropy` (nats) is the entropy of the masked tokens' own distribution: the loss of a model that
     knows how frequent each token is and nothing of its context. All ranks call it together; blocks are dealt out
     in turn, so that the sums do not depend on the number of ranks (but for float summation order). Everything is
@@ -37,7 +41,7 @@ def evaluate(
     shares = _deal_out(reader, shards, ranks.world_size, max_sequences)
     passes = max(sum(-(-count // micro_batch_size) for _, _, count in share) for share in shares)
     batches = ranks.together(
-        lambda: list(_micro_batches(reader, shares[ranks.rank] or shares[0][:1], micro_batch_size))
+        lambda: list(_micro_batches(reader, shares[ranks.rank] or shares[0][:1], micro_batch_size, masking))
     )
     own = len(batches) if shares[ranks.rank] else 0
     was_training = module.training
@@ -103,9 +107,16 @@ def _deal_out(
 
 
 def _micro_batches(
-    reader: BlockReader, share: Sequence[tuple[int, int, int]], micro_batch_size: int
+    reader: BlockReader,
+    share: Sequence[tuple[int, int, int]],
+    micro_batch_size: int,
+    masking: MaskingRules | None,
 ) -> Iterator[MicroBatch]:
     for shard, block, count in share:
         for start in range(0, count, micro_batch_size):
-            rows: Block = reader.rows(0, shard, block, np.arange(start, min(start + micro_batch_size, count)))
-            yield to_micro_batch(rows)
+            rows = np.arange(start, min(start + micro_batch_size, count))
+            sequences = reader.rows(0, shard, block, rows)
+            if masking is not None:
+                places = [Place(held_out_mask_seed(), shard, block, row) for row in rows.tolist()]
+                sequences = draw_masks(sequences, masking, places)
+            yield to_micro_batch(sequences)

@@ -54,7 +54,7 @@ def make_plan(
             f"{phase.shards_dir} has no held-out shards; set it to 0, or prepare with held_out_fraction above 0",
         )
     orders = _orders(phases, manifests, seed)
-    with_pairs = any(manifest.config["pairs"]["kind"] != "none" for manifest in manifests)
+    with_pairs = _have_pairs(phases, manifests)
     return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(phases, orders, world_size))
 
 
@@ -98,6 +98,21 @@ def _require_same_tokenizer(phases: Sequence[PhaseConfig], manifests: Sequence[M
             phase.shards_dir,
             f"its tokenizer is not that of {phases[0].shards_dir}; prepare both with the same tokenizer",
         )
+
+
+def _have_pairs(phases: Sequence[PhaseConfig], manifests: Sequence[Manifest]) -> bool:
+    """Return whether any phase has pairs; their labels must mean the same in all that have, as one head learns them."""
+    kinds = {phase.name: manifest.config["pairs"]["kind"] for phase, manifest in zip(phases, manifests, strict=True)}
+    labelled = {name: kind for name, kind in kinds.items() if kind != "none"}
+    for name, kind in labelled.items():
+        first = next(iter(labelled))
+        require(
+            kind == labelled[first],
+            f"phases ({name}) pairs.kind",
+            kind,
+            f"{first} has {labelled[first]}, and one head cannot learn both; prepare both with the same pairs.kind",
+        )
+    return bool(labelled)
 
 
 def _notes(phases: Sequence[PhaseConfig], orders: Sequence[PhaseOrder], world_size: int) -> list[str]:

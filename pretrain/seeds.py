@@ -15,3 +15,13 @@ def dropout_seed(seed: int, *, phase: int, step: int, stream: int, micro_batch: 
     any two steps; the masks of a micro-batch do not.
     """
     return derive_seed(seed, "dropout", phase, step, stream, micro_batch) >> 1
+
+
+def mask_seed(seed: int, *, phase: int, epoch: int) -> int:
+    """Return the seed of the masks that sequences of shards without masks get in one epoch: 128 bits."""
+    return derive_seed(seed, "masks", phase, epoch, bits=128)
+
+
+def held_out_mask_seed() -> int:
+    """Return the seed of the masks of held-out sequences, 128 bits: the same at every evaluation of every run."""
+    return derive_seed("held-out masks", bits=128)

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 
 import torch
 
+from data_prep.masking import MaskingRules
 from pretrain.bad_step import MOST_PLACES, places_of, refuse_to_go_on, skipped_note, suspect_places
 from pretrain.config import OptimizerState, PhaseConfig
 from pretrain.data.feed import StepBatches, StepCounts, feed_steps
@@ -32,6 +33,7 @@ class PhaseData:
     config: PhaseConfig
     order: PhaseOrder
     reader: BlockReader
+    masking: MaskingRules | None = None  # how masks are drawn; None: the shards hold them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ def run_steps(training: Training, *, state: RunState, last_step: int) -> Iterato
             training.ranks,
             micro_batch_size=phase.config.data.micro_batch_size,
             steps=steps,
+            masking=phase.masking,
         )
         if index > 0 and first == 0 and phase.config.optimizer_state is OptimizerState.reset:
             training.engine.reset_optimizer()

@@ -38,10 +38,13 @@ def to_micro_batch(block: Block) -> MicroBatch:
     """Return the flat batch of every sequence of `block`, on the CPU.
 
     Packed instances become neighbours like any others: attention and positions never cross an instance.
-    Raises ValueError when the block has no masks (dynamic masking draws them first).
+    Raises ValueError when the block has no masks: where they are dynamic, `draw_masks` comes first.
     """
     if block.masked_lm_counts is None or block.masked_lm_positions is None or block.masked_lm_ids is None:
-        raise ValueError("these shards hold no masks (masking.kind=dynamic), which this release cannot train on")
+        raise ValueError(
+            "a block holds no masks, but its manifest does not say masking.kind=dynamic: prepare the shards again "
+            "(`python -m data_prep.audit` tells what else is wrong)"
+        )
     lengths = block.instance_lengths.astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     position_ids = np.arange(block.num_tokens, dtype=np.int64) - np.repeat(starts, lengths)

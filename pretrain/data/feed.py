@@ -1,20 +1,24 @@
 """The micro-batches of each step for this rank, prepared one step ahead by a thread, with the counts of all ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from data_prep.masking import MaskingRules
 from data_prep.shard_format import Block, concatenate_blocks
 from pretrain.data.batch import MicroBatch, to_micro_batch
-from pretrain.data.order import PhaseOrder, micro_steps, step_rows, streams_of
+from pretrain.data.masks import Place, draw_masks
+from pretrain.data.order import PhaseOrder, RowRun, micro_steps, step_rows, streams_of
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import FailureElsewhereError, Ranks
+from pretrain.seeds import mask_seed
 
 
 class WeightedBatch(NamedTuple):
@@ -47,45 +51,67 @@ class StepBatches(NamedTuple):
 
 
 def feed_steps(
-    order: PhaseOrder, reader: BlockReader, ranks: Ranks, *, micro_batch_size: int, steps: range
+    order: PhaseOrder,
+    reader: BlockReader,
+    ranks: Ranks,
+    *,
+    micro_batch_size: int,
+    steps: range,
+    masking: MaskingRules | None = None,
 ) -> Iterator[StepBatches]:
-    """Yield what this rank computes in each of the phase's `steps`.
+    """Yield what this rank computes in each of the phase's `steps`; `masking` draws the masks that shards do not hold.
 
     A thread prepares step n + 1 while step n runs and reduces its counts on a gloo group of its own, so that the
     denominators of the loss cost the training stream nothing. Exactly one step is ever ahead, on every rank, so that
     all may leave after the same step. A rank that cannot read says so in that reduction: it raises its error
     (ValueError, OSError), the others FailureElsewhereError, at the same step.
     """
+
+    def prepare(step: int) -> tuple[list[WeightedBatch], StepCounts]:
+        return prepare_step(order, reader, ranks, step=step, micro_batch_size=micro_batch_size, masking=masking)
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="step-feed") as thread:
-        ahead = thread.submit(_prepare_and_reduce, order, reader, ranks, steps.start, micro_batch_size)
+        ahead = thread.submit(_prepare_and_reduce, prepare, steps.start, ranks)
         for step in steps:
             batches = ahead.result()
             if step + 1 < steps.stop:
-                ahead = thread.submit(_prepare_and_reduce, order, reader, ranks, step + 1, micro_batch_size)
+                ahead = thread.submit(_prepare_and_reduce, prepare, step + 1, ranks)
             yield batches
 
 
 def _prepare_and_reduce(
-    order: PhaseOrder, reader: BlockReader, ranks: Ranks, step: int, micro_batch_size: int
+    prepare: Callable[[int], tuple[list[WeightedBatch], StepCounts]], step: int, ranks: Ranks
 ) -> StepBatches:
     failure: Exception | None = None
     batches: list[WeightedBatch] = []
     counts = StepCounts()
     try:
-        batches, counts = prepare_step(order, reader, ranks, step=step, micro_batch_size=micro_batch_size)
+        batches, counts = prepare(step)
     except (ValueError, OSError) as error:
         failure = error
     return StepBatches(batches, _reduce(counts, failure, ranks))
 
 
 def prepare_step(
-    order: PhaseOrder, reader: BlockReader, ranks: Ranks, *, step: int, micro_batch_size: int
+    order: PhaseOrder,
+    reader: BlockReader,
+    ranks: Ranks,
+    *,
+    step: int,
+    micro_batch_size: int,
+    masking: MaskingRules | None = None,
 ) -> tuple[list[WeightedBatch], StepCounts]:
     """Return this rank's micro-batches for the phase's step `step`, fillers last, and its own counts."""
-    shares: dict[int, Block] = {}
-    for stream in streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams):
-        runs = step_rows(order, stream=stream, step=step, block_sequences=reader.block_sequences)
-        shares[stream] = concatenate_blocks([reader.rows(stream, *run) for run in runs])
+    runs = {
+        stream: list(step_rows(order, stream=stream, step=step, block_sequences=reader.block_sequences))
+        for stream in streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams)
+    }
+    shares = {
+        stream: concatenate_blocks([reader.rows(stream, run.shard, run.block, run.rows) for run in of_stream])
+        for stream, of_stream in runs.items()
+    }
+    if masking is not None:
+        shares = _draw_masks(shares, runs, order, masking)
     batches = [
         WeightedBatch(to_micro_batch(share.take(np.arange(start, start + micro_batch_size))), 1.0, stream, k)
         for stream, share in shares.items()
@@ -106,6 +132,19 @@ def prepare_step(
     return batches, counts
 
 
+def _draw_masks(
+    shares: dict[int, Block], runs: dict[int, list[RowRun]], order: PhaseOrder, masking: MaskingRules
+) -> dict[int, Block]:
+    """Return the streams' shares of a step with masks. All are drawn at once: a share may be one sequence."""
+    places: list[Place] = []
+    for run in chain.from_iterable(runs.values()):
+        seed = mask_seed(order.seed, phase=order.phase, epoch=run.epoch)
+        places += [Place(seed, run.shard, run.block, row) for row in run.rows.tolist()]
+    masked = draw_masks(concatenate_blocks([*shares.values()]), masking, places)
+    rows = np.arange(len(places)).reshape(len(shares), order.sequences_per_step)
+    return {stream: masked.take(own) for stream, own in zip(shares, rows, strict=True)}
+
+
 def _count(shares: dict[int, Block], batches: list[WeightedBatch]) -> StepCounts:
     lengths = np.concatenate([share.instance_lengths for share in shares.values()]).astype(np.int64)
     hashes = np.array([_hash(stream, share) for stream, share in shares.items()], dtype=np.int64)
@@ -121,7 +160,10 @@ def _count(shares: dict[int, Block], batches: list[WeightedBatch]) -> StepCounts
 
 
 def _hash(stream: int, share: Block) -> int:
-    """Return a signed 64-bit hash of what a stream gives to a step: its token ids, lengths and their order."""
+    """Return a signed 64-bit hash of what a stream gives to a step: its token ids, lengths and their order.
+
+    The ids are those the model sees, masks and all: equal hashes tell that drawn masks are equal too.
+    """
     digest = blake2b(f"stream {stream}:".encode(), digest_size=8)
     for column in (share.sequence_instances, share.instance_lengths, share.input_ids):
         digest.update(np.ascontiguousarray(column, dtype="<u4").tobytes())

@@ -20,6 +20,7 @@ from data_prep.seeds import permutation
 class RowRun(NamedTuple):
     """Rows of one block, in reading order."""
 
+    epoch: int
     shard: int  # index into the manifest's list
     block: int  # index into the shard's block index
     rows: NDArray[np.int64]
@@ -117,7 +118,7 @@ def _rows(
         for block_place, first, last in _overlaps(np.cumsum(sizes[blocks]), low, high):
             block = int(blocks[block_place])
             rows = permutation(int(sizes[block]), *_named((*seeds, block)))
-            yield RowRun(shard, block, rows[first:last])
+            yield RowRun(epoch, shard, block, rows[first:last])
 
 
 @lru_cache(maxsize=4)

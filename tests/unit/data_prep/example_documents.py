@@ -30,6 +30,7 @@ def documents_of(
     ]
     return TokenizedDocuments(
         ids=np.frombuffer(b"".join(digests), dtype="V16"),
+        sources=np.zeros(len(digests), dtype=np.uint8),
         document_sentences=np.array([len(document) for document in sentence_lengths], dtype=np.uint32),
         sentence_lengths=flat,
         token_ids=token_ids,
@@ -65,6 +66,7 @@ def wikipedia_documents(shared_data: Path, tokenizer: Tokenizer, count: int) -> 
     words = [one.word_ids for one in flat]
     return TokenizedDocuments(
         ids=np.frombuffer(b"".join(blake2b(text.encode(), digest_size=16).digest() for text in texts), dtype="V16"),
+        sources=np.zeros(len(texts), dtype=np.uint8),
         document_sentences=np.array([len(document) for document in encoded], dtype=np.uint32),
         sentence_lengths=np.array([len(one.ids) for one in flat], dtype=np.uint16),
         token_ids=np.array([token for one in flat for token in one.ids], dtype=np.uint16),

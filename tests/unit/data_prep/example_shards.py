@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
@@ -33,11 +35,12 @@ def build(
     split: str = "train",
     copy: int = 0,
     bucket: int = 0,
+    per_copy: NDArray[np.float64] | None = None,
 ) -> BuildResult:
     output_dir.mkdir(exist_ok=True)
     return build_bucket(
         documents, split=split, copy=copy, bucket=bucket, config=data_prep_config(*overrides), tokenizer=TOKENIZER,
-        output_dir=output_dir,
+        output_dir=output_dir, per_copy=np.ones(1) if per_copy is None else per_copy,
     )  # fmt: skip
 
 

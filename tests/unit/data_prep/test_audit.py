@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep.accounting import rate_faults, tolerance
 from data_prep.audit import main
 from data_prep.audit_report import length_quantiles
 from data_prep.block_checks import masked_tokens
@@ -40,6 +42,41 @@ def test_statistics_of_the_manifest_are_counted_again(tmp_path: Path, capsys: py
     finish_directory(tmp_path, {"train": result.shards}, statistics={"train": wrong})
     fault = f"train: {count} random_pairs in sound blocks, the manifest's statistics say {count + 1}"
     assert audit(tmp_path, capsys) == (1, [fault])
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "fault"),
+    [
+        ("tokens_unused", 7, "tokens of documents in shards and .* truncated or unused are not the"),
+        ("pairs_from_one_document", 1, "1 random pairs have A and B of the same document"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["nsp", "sop", "none"])
+def test_tokens_that_the_counts_do_not_explain_are_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str, by: int, fault: str
+) -> None:
+    overrides = [f"pairs.kind={kind}", "sequence.packing=best_fit"]
+    result = build(prose_like_documents(40), tmp_path, *overrides)
+    finish_directory(tmp_path, {"train": result.shards}, *overrides, statistics={"train": result.statistics})
+    assert audit(tmp_path, capsys) == (0, [])
+    wrong = result.statistics | {name: result.statistics.get(name, 0) + by}
+    finish_directory(tmp_path, {"train": result.shards}, *overrides, statistics={"train": wrong})
+    code, faults = audit(tmp_path, capsys)
+    assert (code, len(faults)) == (1, 1)
+    assert re.search(fault, faults[0])
+
+
+def test_a_share_far_from_what_it_is_drawn_with_is_a_fault() -> None:
+    found = {"instances": 10_000, "masked_tokens": 10_000, "random_pair_rate": 0.53, "shown_as_mask": 0.81}
+    assert list(rate_faults(found)) == ["random_pair_rate is 53.00%, further than 2.00% from 50%"]
+    assert tolerance(0.5, 10**9) == 0.01
+
+
+def test_the_picture_shows_every_split(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(finished), "--picture", str(finished / "audit.png")]) == 0
+    assert (finished / "audit.png").read_bytes().startswith(b"\x89PNG")
+    assert main([str(finished), "--picture", str(finished / "no" / "audit.png")]) == 2
+    assert "no/audit.png" in capsys.readouterr().err
 
 
 def audit(directory: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
@@ -282,11 +319,49 @@ def test_blocks_against_what_another_manifest_promises(
     assert any(fault in one for one in faults), faults
 
 
-def test_whole_words_pass_with_fewer_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ["masking.whole_word=true"]
+@pytest.mark.parametrize("override", ["masking.whole_word=true", "masking.max_ngram=3"])
+def test_units_of_several_tokens_pass_with_fewer_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str
+) -> None:
+    overrides = [override]
     shards = build(prose_like_documents(12), tmp_path, *overrides).shards
     finish_directory(tmp_path, {"train": shards}, *overrides)
     assert audit(tmp_path, capsys) == (0, [])
+
+
+DYNAMIC = "masking.kind=dynamic"
+DYNAMIC_WORDS = [DYNAMIC, "masking.whole_word=true"]
+
+
+@pytest.mark.parametrize("overrides", [[DYNAMIC], DYNAMIC_WORDS])
+def test_shards_without_masks_pass_and_nothing_is_said_of_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str]
+) -> None:
+    shards = build(prose_like_documents(12), tmp_path, *overrides).shards
+    finish_directory(tmp_path, {"train": shards}, *overrides)
+    assert main([str(tmp_path), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)["splits"]["train"]
+    assert summary["masked_tokens"] == 0
+    assert "mask_rate" not in summary
+
+
+@pytest.mark.parametrize(
+    ("made", "promised", "fault"),
+    [
+        ([], [DYNAMIC], "column masked_lm_ids has no place here"),
+        ([DYNAMIC], [], "column masked_lm_ids is missing"),
+        ([DYNAMIC], DYNAMIC_WORDS, "column word_starts is missing"),
+        (DYNAMIC_WORDS, [DYNAMIC], "column word_starts has no place here"),
+    ],
+)
+def test_masks_and_word_starts_are_there_when_the_manifest_says_so_and_only_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: list[str], promised: list[str], fault: str
+) -> None:
+    shards = build(prose_like_documents(4), tmp_path, *made).shards
+    finish_directory(tmp_path, {"train": shards}, *promised)
+    code, faults = audit(tmp_path, capsys)
+    assert code == 1
+    assert any(fault in one for one in faults), faults
 
 
 def test_quantiles_are_those_of_numpy() -> None:

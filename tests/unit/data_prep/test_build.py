@@ -2,6 +2,7 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from data_prep.shard_reader import read_block, read_index
 from data_prep.shard_writer import write_shards
 from data_prep.tokenized import TokenizedDocuments, take_documents
 from tests.unit.data_prep.example_documents import (
+    FIRST_ORDINARY_ID,
     documents_of,
     documents_strategy,
     prose_like_documents,
@@ -68,11 +70,7 @@ def test_ids_that_differ_in_their_last_byte_only_or_end_in_zeros_are_different()
     documents = documents_of([[3], [4], [5]])
     raw = [b"\0" * 15 + b"\1", b"\0" * 16, b"\1" + b"\0" * 15]
     ids = np.frombuffer(b"".join(raw), dtype="V16")
-    changed = TokenizedDocuments(
-        ids=ids, document_sentences=documents.document_sentences, sentence_lengths=documents.sentence_lengths,
-        token_ids=documents.token_ids, word_starts=documents.word_starts,
-    )  # fmt: skip
-    once, dropped = sort_and_deduplicate(changed)
+    once, dropped = sort_and_deduplicate(replace(documents, ids=ids))
     assert dropped == 0
     assert once.sentence_lengths.tolist() == [4, 3, 5]
 
@@ -167,6 +165,24 @@ def test_a_plain_webdataset_pipeline_reads_the_same_columns(tmp_path: Path) -> N
                 np.testing.assert_array_equal(column, getattr(block, name.removesuffix(".npy")))
 
 
+@pytest.mark.parametrize("whole_word", [False, True])
+def test_shards_for_dynamic_masks_are_the_static_ones_before_masking(tmp_path: Path, whole_word: bool) -> None:
+    documents, words = prose_like_documents(10), f"masking.whole_word={whole_word}"
+    build(documents, tmp_path / "static", words)
+    result = build(documents, tmp_path / "dynamic", words, "masking.kind=dynamic")
+    static, dynamic = read_all(tmp_path / "static"), read_all(tmp_path / "dynamic")
+    np.testing.assert_array_equal(dynamic.input_ids, original_ids(static))
+    for name in ("instance_lengths", "segment_a_lengths", "sequence_instances", "next_sentence_labels"):
+        np.testing.assert_array_equal(getattr(dynamic, name), getattr(static, name))
+    assert (dynamic.masked_lm_counts, dynamic.masked_lm_positions, dynamic.masked_lm_ids) == (None, None, None)
+    assert result.statistics["masked_tokens"] == 0
+    assert static.word_starts is None
+    assert (dynamic.word_starts is not None) == whole_word
+    if dynamic.word_starts is not None:
+        assert 0.6 < dynamic.word_starts.mean() < 0.8  # 0.7 in the documents
+        assert dynamic.word_starts[dynamic.input_ids < FIRST_ORDINARY_ID].all()
+
+
 def test_leftovers_of_a_crash_are_replaced(tmp_path: Path) -> None:
     build(prose_like_documents(10), tmp_path / "clean")
     dirty = tmp_path / "dirty"
@@ -230,7 +246,7 @@ def test_real_text_comes_back_from_the_shards(shared_data: Path, tmp_path: Path)
     )
     result = build_bucket(
         documents, split="train", copy=0, bucket=0, config=data_prep_config("sequence.max_seq_length=128"),
-        tokenizer=info, output_dir=tmp_path,
+        tokenizer=info, output_dir=tmp_path, per_copy=np.ones(1),
     )  # fmt: skip
     block = read_all(tmp_path)
     assert abs(result.statistics["random_pairs"] / block.num_instances - 0.5) < 4 * 0.5 / block.num_instances**0.5

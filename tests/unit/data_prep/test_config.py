@@ -19,6 +19,8 @@ def test_a_number_of_predictions_that_is_given_stays() -> None:
     ("override", "message"),
     [
         ("masking.max_predictions_per_seq=0", "at least 1, or null"),
+        ("masking.max_ngram=0", "between 1 .off. and 16"),
+        ("masking.max_ngram=17", "between 1 .off. and 16"),
         ("shards.block_size=0", "between 1 and 65536 sequences"),
         ("shards.block_size=65537", "between 1 and 65536 sequences"),
         ("executor.work_dir=s3://bucket/work", "a local folder, or null"),

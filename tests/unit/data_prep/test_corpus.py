@@ -1,12 +1,17 @@
 import gzip
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from data_prep.config import CorpusConfig, CorpusFormat
 from data_prep.corpus import list_files, plain_suffix
+from data_prep.corpus_config import CorpusFormat
+
+from .example_corpus import corpus_config
 
 NOWHERE = Path("/nowhere-at-all")
 
@@ -18,8 +23,7 @@ def write(path: Path, text: str = "text") -> str:
 
 
 def listed(paths: list[str], corpus_format: CorpusFormat = CorpusFormat.text, exclude: Path = NOWHERE) -> list[str]:
-    config = CorpusConfig(paths=paths, format=corpus_format, text_key="text")
-    return [file.path for file in list_files(config, [exclude])]
+    return [file.path for file in list_files(corpus_config(corpus_format, paths), [exclude])]
 
 
 def test_files_folders_and_globs_are_listed_once_and_sorted(tmp_path: Path) -> None:
@@ -33,6 +37,61 @@ def test_a_folder_gives_only_visible_files_of_the_format(tmp_path: Path) -> None
     write(tmp_path / "README.md")
     write(tmp_path / ".hidden" / "d.jsonl")
     assert listed([str(tmp_path)], CorpusFormat.jsonl) == wanted
+
+
+@pytest.mark.parametrize(
+    ("corpus_format", "names"),
+    [
+        (CorpusFormat.csv, ["a.csv", "b.tsv.gz"]),
+        (CorpusFormat.wikiextractor, ["AA/wiki_00", "AA/wiki_01", "AB/wiki_00.bz2"]),
+        (CorpusFormat.warc, ["a.warc.gz", "b.warc.wet.gz"]),
+        (CorpusFormat.arrow, ["train/data-00000-of-00001.arrow"]),
+    ],
+)
+def test_a_folder_gives_the_files_that_tools_of_the_format_write(
+    tmp_path: Path, corpus_format: CorpusFormat, names: list[str]
+) -> None:
+    wanted = [write(tmp_path / name) for name in names]
+    write(tmp_path / "README.md")
+    write(tmp_path / "train" / "cache-0123456789abcdef.arrow")
+    assert listed([str(tmp_path)], corpus_format) == wanted
+
+
+def test_a_folder_without_suffixless_files_is_refused_in_words(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match=r"has no suffixless file, but others such as a\.txt"):
+        listed([str(tmp_path)], CorpusFormat.wikiextractor)
+
+
+def test_a_name_on_the_hugging_face_hub_is_a_folder_of_its_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem, name = fsspec.core.url_to_fs("hf://datasets/owner/name")
+    assert type(filesystem).__name__ == "HfFileSystem"
+    assert name == "datasets/owner/name"
+    found = {
+        f"{name}/data/{path}": {"name": f"{name}/data/{path}", "size": 5, "type": "file", "blob_id": f"id of {path}"}
+        for path in ("train-0.parquet", "README.md")
+    }
+    monkeypatch.setattr(type(filesystem), "isfile", lambda self, path: False)
+    monkeypatch.setattr(type(filesystem), "isdir", lambda self, path: True)
+    monkeypatch.setattr(type(filesystem), "find", lambda self, path, detail: found)
+    files = list_files(corpus_config(CorpusFormat.parquet, ["hf://datasets/owner/name"]), [])
+    assert [(file.path, file.version) for file in files] == [
+        ("hf://datasets/owner/name/data/train-0.parquet", "id of train-0.parquet")
+    ]
+
+
+def test_a_hub_out_of_reach_is_an_error_that_names_the_path() -> None:
+    nowhere = "import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
+    code = (
+        "from pathlib import Path\n"
+        "from data_prep.__main__ import main\n"
+        "raise SystemExit(main(['output_dir=out', 'corpus.paths=[hf://datasets/owner/name]', 'corpus.format=parquet']))"
+    )
+    result = subprocess.run([sys.executable, "-c", nowhere + code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert re.fullmatch(
+        r"data_prep: corpus\.paths: cannot list 'hf://datasets/owner/name': ConnectError: .*refused.*\n", result.stderr
+    )
 
 
 def test_a_glob_that_matches_folders_takes_what_is_in_them(tmp_path: Path) -> None:
@@ -64,7 +123,7 @@ def test_every_excluded_folder_is_left_out(tmp_path: Path) -> None:
     folders = [tmp_path / "out", tmp_path / "work"]
     for folder in folders:
         write(folder / "b.txt")
-    config = CorpusConfig(paths=[str(tmp_path)], format=CorpusFormat.text, text_key="text")
+    config = corpus_config(CorpusFormat.text, [str(tmp_path)])
     assert [file.path for file in list_files(config, folders)] == [path]
 
 
@@ -85,7 +144,7 @@ def test_a_url_of_any_fsspec_file_system_is_listed() -> None:
 
 def test_a_file_changed_in_place_has_another_version(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt")
-    config = CorpusConfig(paths=[path], format=CorpusFormat.text, text_key="text")
+    config = corpus_config(CorpusFormat.text, [path])
     before = list_files(config, [NOWHERE])
     os.utime(path, (1, 1))
     assert list_files(config, [NOWHERE]) != before
@@ -93,7 +152,7 @@ def test_a_file_changed_in_place_has_another_version(tmp_path: Path) -> None:
 
 def test_a_remote_file_written_again_has_another_version() -> None:
     memory = fsspec.filesystem("memory")
-    config = CorpusConfig(paths=["memory://lambert-version/a.txt"], format=CorpusFormat.text, text_key="text")
+    config = corpus_config(CorpusFormat.text, ["memory://lambert-version/a.txt"])
     versions = set()
     try:
         for _ in range(2):
@@ -134,5 +193,5 @@ def test_a_suffix_is_read_without_the_compression(path: str, suffix: str) -> Non
 def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"text" * 1000))
-    config = CorpusConfig(paths=[str(path)], format=CorpusFormat.text, text_key="text")
+    config = corpus_config(CorpusFormat.text, [str(path)])
     assert [file.size for file in list_files(config, [NOWHERE])] == [path.stat().st_size]

@@ -1,8 +1,14 @@
 from pathlib import Path
 
+import pytest
+
 from data_prep.corpus import CorpusFile
-from data_prep.finish import describe_corpus, remove_leftovers
+from data_prep.corpus_config import CorpusFormat
+from data_prep.finish import check_skipped, describe_corpus, list_skipped, remove_leftovers
 from data_prep.manifest import Manifest, ShardInfo, TokenizerInfo
+from data_prep.scatter import ScatterWriter
+
+from .example_corpus import SKIP, corpus_config
 
 
 def corpus_files(*paths: str) -> list[CorpusFile]:
@@ -49,3 +55,20 @@ def test_only_unlisted_files_with_a_shards_name_are_removed(tmp_path: Path) -> N
     remove_leftovers(tmp_path, manifest)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "tokenizer"])
     assert list((tmp_path / "tokenizer").iterdir()) == []
+
+
+def test_the_first_20_places_of_all_tasks_are_listed(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(4)]
+    for number, path in enumerate(paths):
+        with ScatterWriter(path, 1, vocab_size=100) as writer:
+            writer.skipped = [f"{number}, line {line}: not_json" for line in range(9)]
+    wanted = [f"{number}, line {line}: not_json" for number in range(3) for line in range(9)][:20]
+    assert list_skipped(paths) == wanted
+
+
+def test_kept_work_that_left_something_out_serves_only_who_asks_for_it() -> None:
+    places = ["/corpus/a.jsonl, line 3: not_json"]
+    check_skipped(corpus_config(CorpusFormat.jsonl), [])
+    check_skipped(corpus_config(CorpusFormat.jsonl, on_error=SKIP), places)
+    with pytest.raises(ValueError, match=r"corpus\.on_error=raise.*first /corpus/a\.jsonl, line 3: not_json; mend it"):
+        check_skipped(corpus_config(CorpusFormat.jsonl), places)

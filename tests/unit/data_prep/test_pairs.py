@@ -1,189 +1,30 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.pairs import SegmentPairs, make_next_sentence_pairs, truncate_outer_ends
-from data_prep.seeds import generator
-from data_prep.tokenized import TokenizedDocuments
-from tests.unit.data_prep.example_documents import documents_of, documents_strategy, prose_like_documents
-
-
-def make(
-    documents: TokenizedDocuments, *, max_seq_length: int = 32, short_seq_prob: float = 0.1, seed: int = 0
-) -> tuple[SegmentPairs, dict[str, int]]:
-    return make_next_sentence_pairs(
-        documents, max_seq_length=max_seq_length, short_seq_prob=short_seq_prob, rng=generator(seed)
-    )
-
-
-def sentence_stops(documents: TokenizedDocuments) -> np.ndarray:
-    return np.cumsum(documents.sentence_lengths, dtype=int)
-
-
-def document_at(documents: TokenizedDocuments, positions: np.ndarray) -> np.ndarray:
-    stops = sentence_stops(documents)[np.cumsum(documents.document_sentences, dtype=int) - 1]
-    return np.searchsorted(stops, positions, side="right")
-
-
-@settings(deadline=None, max_examples=60)
-@given(documents_strategy(), st.integers(8, 64), st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 99))
-def test_every_token_is_used_once_or_counted(
-    documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float, seed: int
-) -> None:
-    pairs, statistics = make(documents, max_seq_length=max_seq_length, short_seq_prob=short_seq_prob, seed=seed)
-    uses = np.zeros(len(documents.token_ids), dtype=int)
-    for a_start, a_length, b_start, b_length, label in zip(
-        pairs.a_starts, pairs.a_lengths, pairs.b_starts, pairs.b_lengths, pairs.labels, strict=True
-    ):
-        uses[a_start : a_start + a_length] += 1
-        if label == 0:
-            uses[b_start : b_start + b_length] += 1
-    assert uses.max(initial=0) <= 1
-    assert np.sum(uses == 0) == statistics["tokens_truncated"] + statistics["tokens_unused"]
-    assert statistics["instances"] == len(pairs)
-    assert statistics["random_pairs"] == pairs.labels.sum()
-    assert statistics["tokens_borrowed"] == pairs.b_lengths[pairs.labels == 1].sum()
-
-
-@settings(deadline=None, max_examples=60)
-@given(documents_strategy(), st.integers(8, 64), st.integers(0, 99))
-def test_segments_are_what_their_label_says(documents: TokenizedDocuments, max_seq_length: int, seed: int) -> None:
-    pairs, _ = make(documents, max_seq_length=max_seq_length, seed=seed)
-    a_stops, b_stops = pairs.a_starts + pairs.a_lengths, pairs.b_starts + pairs.b_lengths
-    follows = pairs.labels == 0
-    assert np.isin(pairs.labels, [0, 1]).all()
-    assert (pairs.a_lengths >= 1).all()
-    assert (pairs.b_lengths >= 1).all()
-    assert (pairs.a_lengths + pairs.b_lengths <= max_seq_length - 3).all()
-    np.testing.assert_array_equal(pairs.b_starts[follows], a_stops[follows])
-    of_a, of_b = document_at(documents, pairs.a_starts), document_at(documents, pairs.b_starts)
-    np.testing.assert_array_equal(of_a == of_b, follows)
-    # No segment runs over the end of its document.
-    np.testing.assert_array_equal(document_at(documents, a_stops - 1), of_a)
-    np.testing.assert_array_equal(document_at(documents, b_stops - 1), of_b)
-
-
-@settings(deadline=None, max_examples=50)
-@given(documents_strategy(), st.integers(0, 99))
-def test_segments_meet_at_sentence_ends_or_at_counted_cuts_before_words(
-    documents: TokenizedDocuments, seed: int
-) -> None:
-    pairs, statistics = make(documents, seed=seed)
-    a_stops = pairs.a_starts + pairs.a_lengths
-    is_cut = ~np.isin(a_stops, sentence_stops(documents))
-    assert is_cut.sum() == statistics["sentences_cut"]
-    assert documents.word_starts[a_stops[is_cut]].all()
-    assert documents.word_starts[pairs.b_starts].all()
-
-
-def test_a_document_without_partner_gets_only_following_segments() -> None:
-    documents = documents_of([[7, 9, 4, 1, 12, 6, 8, 8]])
-    pairs, statistics = make(documents)
-    assert len(pairs) > 0
-    assert not pairs.labels.any()
-    assert statistics["documents_without_partner"] == 1
-    assert make(documents_of([[7], [9]]))[1]["documents_without_partner"] == 0
-
-
-def test_a_lone_word_makes_no_instance_whatever_the_coin() -> None:
-    documents = documents_of([[1], [5, 6], [3]], word_start_share=0)
-    for seed in range(20):
-        _, statistics = make(documents, seed=seed)
-        assert statistics["documents_without_instance"] == 2
-        # The last sentence of the second document is left alone whenever its pair is random.
-        assert statistics["sentences_unused"] == 2 + statistics["random_pairs"]
-        assert statistics["tokens_unused"] == 4 + 6 * statistics["random_pairs"]
-
-
-def test_no_documents_give_no_pairs() -> None:
-    empty = TokenizedDocuments(
-        ids=np.zeros(0, dtype="V16"),
-        document_sentences=np.zeros(0, dtype=int),
-        sentence_lengths=np.zeros(0, dtype=int),
-        token_ids=np.zeros(0, dtype=int),
-        word_starts=np.zeros(0, dtype=bool),
-    )
-    pairs, statistics = make(empty)
-    assert len(pairs) == 0
-    assert not any(statistics.values())
-
-
-@pytest.mark.parametrize(
-    ("documents", "max_seq_length", "short_seq_prob"),
-    [
-        (prose_like_documents(300), 128, 0.1),
-        (prose_like_documents(300), 512, 0.1),
-        (prose_like_documents(300), 128, 1.0),
-        (documents_of([[20]] * 4000), 128, 0.1),
-        (documents_of([[150, 150, 150]] * 1500), 128, 0.1),
-        (documents_of([[1, 1]] * 6000), 128, 0.1),
-    ],
-    ids=["prose", "prose-512", "all-short", "one-sentence", "long-sentences", "tiny"],
+from data_prep.full_sentences import join_full_sentences
+from data_prep.next_sentence import make_next_sentence_pairs
+from data_prep.pairs import (
+    SegmentPairs,
+    count_next_sentence_pairs,
+    pairs_of_ranges,
+    truncate_outer_ends,
 )
-def test_half_of_the_pairs_are_random(
-    documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float
-) -> None:
-    pairs, _ = make(documents, max_seq_length=max_seq_length, short_seq_prob=short_seq_prob)
-    tolerance = max(0.01, 4 * 0.5 / np.sqrt(len(pairs)))
-    assert abs(pairs.labels.mean() - 0.5) < tolerance
+from data_prep.seeds import generator
+from data_prep.text_spans import TextSpans
+from tests.unit.data_prep.example_documents import documents_of, prose_like_documents
 
 
-def test_a_broken_sentence_says_nothing_about_the_label() -> None:
-    documents = documents_of([[30]] * 6000, word_start_share=1)
-    pairs, _ = make(documents, max_seq_length=128)
-    stops = sentence_stops(documents)
-    a_is_broken = ~np.isin(pairs.a_starts + pairs.a_lengths, stops)
-    b_is_broken = ~np.isin(pairs.b_starts, np.append(0, stops))
-    for is_broken in (a_is_broken, b_is_broken):
-        labels = pairs.labels[is_broken]
-        assert len(labels) > 5000
-        assert abs(labels.mean() - 0.5) < 4 * 0.5 / np.sqrt(len(labels))
-
-
-def test_only_short_targets_and_document_ends_leave_room() -> None:
-    documents = documents_of([[10] * 2000, [10] * 2000], word_start_share=1)
-    full, _ = make(documents, max_seq_length=128, short_seq_prob=0)
-    assert np.mean(full.a_lengths + full.b_lengths == 125) > 0.97
-    mixed, _ = make(documents, max_seq_length=128, short_seq_prob=0.5)
-    is_short = mixed.a_lengths + mixed.b_lengths < 125
-    # A target above 120 still takes the thirteenth sentence: 120 of the 124 possible targets are under it.
-    expected = 0.5 * 119 / 124
-    assert abs(is_short.mean() - expected) < 4 * 0.5 / np.sqrt(len(mixed)) + 0.03
-
-
-def test_random_segments_come_from_all_other_documents() -> None:
-    documents = documents_of([[10, 10, 10, 10, 10, 10]] * 5)
-    counts = np.zeros((5, 5), dtype=int)
-    for seed in range(300):
-        pairs, _ = make(documents, seed=seed)
-        is_random = pairs.labels == 1
-        of_a = document_at(documents, pairs.a_starts[is_random])
-        np.add.at(counts, (of_a, document_at(documents, pairs.b_starts[is_random])), 1)
-    per_cell = counts.sum() / 20
-    others = counts[~np.eye(5, dtype=bool)]
-    assert not counts.diagonal().any()
-    assert np.abs(others - per_cell).max() < 4.5 * np.sqrt(per_cell)
-
-
-def test_the_same_seed_gives_the_same_pairs_and_another_gives_others() -> None:
-    documents = prose_like_documents(20)
-    rows = [
-        np.stack([getattr(make(documents, seed=seed)[0], name) for name in ("a_starts", "b_starts")])
-        for seed in (1, 1, 2)
-    ]
-    np.testing.assert_array_equal(rows[0], rows[1])
-    assert rows[0].shape != rows[2].shape or (rows[0] != rows[2]).any()
+def one_pair(a: tuple[int, int], b: tuple[int, int], label: bool = False) -> SegmentPairs:
+    return pairs_of_ranges(
+        (np.array([a[0]]), np.array([a[1]])), (np.array([b[0]]), np.array([b[1]])), np.array([label])
+    )
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 60))
 def test_truncation_takes_one_token_at_a_time_from_the_longer_segment(a: int, b: int, max_tokens: int) -> None:
-    pairs = SegmentPairs(
-        a_starts=np.array([100]), a_lengths=np.array([a]), b_starts=np.array([100 + a]), b_lengths=np.array([b]),
-        labels=np.array([0]),
-    )  # fmt: skip
-    cut = truncate_outer_ends(pairs, max_tokens)
+    cut = truncate_outer_ends(one_pair((100, 100 + a), (100 + a, 100 + a + b)), max_tokens)
     kept_a, kept_b = a, b
     while kept_a + kept_b > max_tokens:  # google-research/bert, truncate_seq_pair
         if kept_a > kept_b:
@@ -194,9 +35,38 @@ def test_truncation_takes_one_token_at_a_time_from_the_longer_segment(a: int, b:
     assert cut.a_starts[0] + cut.a_lengths[0] == cut.b_starts[0] == 100 + a
 
 
+def test_counts_are_measured_from_the_ranges() -> None:
+    text = TextSpans(documents_of([[10, 10], [10, 10]]))
+    columns = [  # A start and stop, B start and stop, label; then each, cut
+        ((0, 10), (10, 20), False),
+        ((0, 10), (11, 20), False),
+        ((0, 10), (20, 30), True),
+        ((0, 10), (10, 20), True),
+    ]
+    whole = [one_pair(*column) for column in columns]
+    joined = SegmentPairs(
+        **{name: np.concatenate([getattr(pair, name) for pair in whole]) for name in SegmentPairs.__slots__}
+    )
+    counts = count_next_sentence_pairs(text, joined, truncate_outer_ends(joined, 16))
+    assert counts == {
+        "instances": 4,
+        "next_pairs": 2,
+        "random_pairs": 2,
+        "touching_pairs": 1,
+        "pairs_from_one_document": 1,
+        "tokens_truncated": 4 + 3 + 2 + 2,
+        "tokens_borrowed": 16,
+    }
+
+
 def test_take_reorders_all_columns_alike() -> None:
-    pairs, _ = make(prose_like_documents(5))
-    rows = np.arange(len(pairs))[::-1]
-    turned = pairs.take(rows)
-    for name in ("a_starts", "a_lengths", "b_starts", "b_lengths", "labels"):
-        np.testing.assert_array_equal(getattr(turned, name), getattr(pairs, name)[::-1])
+    documents = prose_like_documents(5)
+    pairs, _ = make_next_sentence_pairs(documents, max_seq_length=32, short_seq_prob=0.1, rng=generator(0))
+    full, _ = join_full_sentences(documents, max_seq_length=512)
+    for whole in (pairs, full):
+        turned = whole.take(np.arange(len(whole))[::-1])
+        for name in ("a_starts", "a_lengths", "b_starts", "b_lengths", "inner_ends"):
+            np.testing.assert_array_equal(getattr(turned, name), getattr(whole, name)[::-1])
+    assert pairs.labels is not None
+    assert pairs.take(np.array([3, 1])).labels.tolist() == pairs.labels[[3, 1]].tolist()
+    assert full.take(np.array([0])).labels is None

@@ -1,17 +1,17 @@
-from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.buckets import Buckets
 from data_prep.corpus import CorpusFile
-from data_prep.documents import Buckets
+from data_prep.corpus_config import CorpusFormat
+from data_prep.corpus_parts import CorpusPart
 from data_prep.plan import (
     BuildTask,
     Plan,
     build_task,
-    group_files,
     make_plan,
     num_build_tasks,
     range_warning,
@@ -25,22 +25,13 @@ def corpus_file(number: int, size: int, suffix: str = ".txt") -> CorpusFile:
     return CorpusFile(path=f"/corpus/{number:06d}{suffix}", size=size, version="1")
 
 
-@given(st.lists(st.integers(0, 100), min_size=1), st.integers(1, 150))
-@settings(deadline=None)
-def test_tasks_hold_every_file_once_in_order_and_stay_under_the_limit(sizes: list[int], task_bytes: int) -> None:
-    files = [corpus_file(number, size) for number, size in enumerate(sizes)]
-    groups = group_files(files, task_bytes)
-    assert list(chain.from_iterable(groups)) == files
-    for group in groups:
-        assert len(group) == 1 or sum(file.size for file in group) <= task_bytes
-    for group, following in pairwise(groups):
-        assert sum(file.size for file in group) + following[0].size > task_bytes
-
-
 @given(st.integers(1, 10**13), st.integers(1, 10**10), st.floats(0, 0.99))
 @settings(deadline=None)
 def test_a_bucket_is_expected_to_hold_at_most_bucket_bytes(size: int, bucket_bytes: int, fraction: float) -> None:
-    plan = make_plan([corpus_file(0, size)], task_bytes=10**9, bucket_bytes=bucket_bytes, held_out_fraction=fraction)
+    plan = make_plan(
+        [corpus_file(0, size)], [CorpusFormat.text], task_bytes=10**9, bucket_bytes=bucket_bytes,
+        held_out_fraction=fraction,
+    )  # fmt: skip
     slack = 1 + 1e-9
     assert size * (1 - fraction) <= plan.buckets.train * bucket_bytes * slack
     assert size * fraction <= plan.buckets.held_out * bucket_bytes * slack
@@ -49,16 +40,17 @@ def test_a_bucket_is_expected_to_hold_at_most_bucket_bytes(size: int, bucket_byt
 
 def test_buckets_do_not_depend_on_how_tasks_are_cut() -> None:
     files = [corpus_file(number, 1000) for number in range(100)]
-    plans = [make_plan(files, task_bytes=size, bucket_bytes=7000, held_out_fraction=0.1) for size in (1, 5000, 10**9)]
-    assert len({plan.buckets for plan in plans}) == 1
-    assert [len(plan.tasks) for plan in plans] == [100, 20, 1]
-
-
-def test_a_compressed_file_counts_as_more_text_and_the_same_input() -> None:
-    assert text_bytes_of(corpus_file(0, 100, ".jsonl.gz")) > text_bytes_of(corpus_file(0, 100, ".jsonl")) == 100
-    assert group_files([corpus_file(0, 100, ".txt.zst"), corpus_file(1, 100)], 200) == [
-        [corpus_file(0, 100, ".txt.zst"), corpus_file(1, 100)]
+    plans = [
+        make_plan(files, [CorpusFormat.jsonl], task_bytes=size, bucket_bytes=7000, held_out_fraction=0.1)
+        for size in (500, 5000, 10**9)
     ]
+    assert len({plan.buckets for plan in plans}) == 1
+    assert [len(plan.tasks) for plan in plans] == [200, 20, 1]
+    assert {plan.num_files for plan in plans} == {100}
+
+
+def test_a_compressed_file_counts_as_more_text() -> None:
+    assert text_bytes_of(corpus_file(0, 100, ".jsonl.gz")) > text_bytes_of(corpus_file(0, 100, ".jsonl")) == 100
 
 
 @given(st.integers(1, 20), st.integers(0, 5), st.integers(1, 5))
@@ -76,12 +68,14 @@ def test_build_tasks_cover_every_copy_of_every_bucket_once(train: int, held_out:
 @pytest.mark.parametrize(("num_files", "warned"), [(5, False), (2_000, True)])
 def test_many_small_ranges_get_a_warning_with_the_remedy(num_files: int, warned: bool) -> None:
     buckets = Buckets(train=10_000, held_out=10, held_out_fraction=0.01)
-    tasks = [[corpus_file(number, 10**8)] for number in range(num_files)]
-    warning = range_warning(Plan(tasks=tasks, buckets=buckets, corpus_bytes=num_files * 10**8))
+    tasks = [[CorpusPart(path=f"/corpus/{number}", size=10**8)] for number in range(num_files)]
+    plan = Plan(tasks=tasks, buckets=buckets, buckets_per_group=1, corpus_bytes=num_files * 10**8)
+    warning = range_warning(plan)
     assert ("raise executor.task_bytes" in (warning or "")) == warned
 
 
-def test_a_task_reads_back_its_own_files(tmp_path: Path) -> None:
-    tasks = [[corpus_file(0, 5), corpus_file(1, 6)], [corpus_file(2, 7)]]
+def test_a_task_reads_back_its_own_parts(tmp_path: Path) -> None:
+    parts = [CorpusPart(path="/corpus/a", size=5, start=5, stop=10), CorpusPart(path="/corpus/b", size=6)]
+    tasks = [parts, [CorpusPart(path="/corpus/c", size=7)]]
     write_tasks(tmp_path, tasks)
     assert [read_task(tmp_path, rank) for rank in range(2)] == tasks

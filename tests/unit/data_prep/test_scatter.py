@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.scatter import ScatterWriter, read_bucket, read_counts
+from data_prep.scatter import ScatterWriter, read_bucket, read_counts, read_skipped
 from data_prep.tokenized import TokenizedDocuments, concatenate_documents, take_documents
 
 Rows = list[list[list[int]]]  # documents of sentences of token ids
@@ -18,6 +18,7 @@ def tokenized(rows: Rows, first_id: int = 0) -> TokenizedDocuments:
     ids = b"".join((first_id + number).to_bytes(16, "big") for number in range(len(rows)))
     return TokenizedDocuments(
         ids=np.frombuffer(ids, "V16"),
+        sources=np.arange(first_id, first_id + len(rows)).astype(np.uint8),
         document_sentences=np.array([len(row) for row in rows], dtype=np.int64),
         sentence_lengths=np.array([len(sentence) for sentence in sentences], dtype=np.int64),
         token_ids=tokens,
@@ -28,6 +29,7 @@ def tokenized(rows: Rows, first_id: int = 0) -> TokenizedDocuments:
 def as_rows(documents: TokenizedDocuments) -> dict[bytes, list[list[int]]]:
     tokens, lengths = documents.token_ids.tolist(), documents.sentence_lengths.tolist()
     assert documents.word_starts.tolist() == [token % 3 != 0 for token in tokens]
+    assert documents.sources.tolist() == [identifier.tobytes()[-1] for identifier in documents.ids]
     rows: dict[bytes, list[list[int]]] = {}
     for identifier, count in zip(documents.ids, documents.document_sentences, strict=True):
         rows[identifier.tobytes()] = [[tokens.pop(0) for _ in range(lengths.pop(0))] for _ in range(count)]
@@ -95,6 +97,15 @@ def test_a_vocabulary_of_more_than_65536_keeps_its_ids(tmp_path: Path) -> None:
     with ScatterWriter(tmp_path / "wide", 1, vocab_size=100_000) as writer:
         writer.add(tokenized([[[99_999, 70_000]]]), np.array([0]))
     assert read_bucket([tmp_path / "wide"], 0)[0].token_ids.tolist() == [99_999, 70_000]
+
+
+def test_the_places_of_what_was_left_out_are_read_back(tmp_path: Path) -> None:
+    with ScatterWriter(tmp_path / "0", 1, vocab_size=1000) as writer:
+        writer.count({"documents": 2})
+        writer.count({"documents": 1, "skipped_documents": 1})
+        writer.skipped = ["/corpus/ä.jsonl, line 3: not_json"]
+    assert read_counts(tmp_path / "0") == {"documents": 3, "skipped_documents": 1}
+    assert read_skipped(tmp_path / "0") == ["/corpus/ä.jsonl, line 3: not_json"]
 
 
 def test_an_interrupted_task_leaves_nothing(tmp_path: Path) -> None:

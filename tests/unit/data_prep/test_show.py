@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_prep.block_checks import original_ids
+from data_prep.config import PairKind
 from data_prep.instance_text import render_instance
 from data_prep.shard_format import Block
 from data_prep.shard_reader import read_block, read_index
@@ -39,20 +41,47 @@ def one_instance(label: int | None = 0) -> Block:
 
 
 def test_masks_read_as_seen_and_wanted() -> None:
-    assert render_instance(one_instance(), 0, WORDS.__getitem__).splitlines() == [
+    assert render_instance(one_instance(), 0, WORDS.__getitem__, PairKind.nsp).splitlines() == [
         "10 tokens, 3 masked, label 0 (B follows A)",
         "  A  [CLS] the [MASK]{cat} playing [SEP]",
         "  B  dog sat{sat} ##ing{##s} [SEP]",
     ]
 
 
-def test_the_label_is_in_words() -> None:
-    assert "label 1 (random B)" in render_instance(one_instance(1), 0, WORDS.__getitem__)
-    assert "label" not in render_instance(one_instance(None), 0, WORDS.__getitem__)
+@pytest.mark.parametrize(
+    ("kind", "label", "words"),
+    [
+        (PairKind.nsp, 0, "label 0 (B follows A)"),
+        (PairKind.nsp, 1, "label 1 (random B)"),
+        (PairKind.sop, 0, "label 0 (in order)"),
+        (PairKind.sop, 1, "label 1 (swapped)"),
+        (PairKind.sop, 2, "label 2 (no valid label)"),
+    ],
+)
+def test_the_label_is_in_words(kind: PairKind, label: int, words: str) -> None:
+    assert words in render_instance(one_instance(label), 0, WORDS.__getitem__, kind)
+
+
+def test_full_sentences_are_one_segment_without_a_label() -> None:
+    block = replace(one_instance(None), segment_a_lengths=np.array([10]))
+    assert render_instance(block, 0, WORDS.__getitem__, PairKind.none).splitlines() == [
+        "10 tokens, 3 masked",
+        "  A  [CLS] the [MASK]{cat} playing [SEP] dog sat{sat} ##ing{##s} [SEP]",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["sop", "none"])
+def test_the_kind_is_that_of_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    override = f"pairs.kind={kind}"
+    finish_directory(tmp_path, {"train": build(prose_like_documents(12), tmp_path, override).shards}, override)
+    assert main([str(tmp_path), "--instances", "16"]) == 0
+    text = capsys.readouterr().out
+    assert ("(swapped)" in text, "(in order)" in text, "  B  " in text) == (kind == "sop",) * 3
 
 
 def test_an_unknown_id_is_shown_as_a_number() -> None:
-    assert "<id 11>" in render_instance(one_instance(), 0, lambda token: None if token == 11 else WORDS[token])
+    text = render_instance(one_instance(), 0, lambda token: None if token == 11 else WORDS[token], PairKind.nsp)
+    assert "<id 11>" in text
 
 
 def test_the_text_holds_the_very_tokens_of_the_place(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

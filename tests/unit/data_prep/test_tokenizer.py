@@ -1,18 +1,14 @@
-import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, BertTokenizer
 
 from data_prep.tokenizer import (
     SPECIAL_TOKENS,
-    Encoder,
     describe_tokenizer,
     load_tokenizer,
-    make_encoder,
     save_tokenizer,
     wordpiece_tokenizer,
 )
@@ -26,28 +22,12 @@ TEXTS = st.text(
 )
 
 
-def folder_encoder(folder: Path) -> Encoder:
-    return make_encoder(Tokenizer.from_file(str(folder / "tokenizer.json")))
-
-
 @pytest.fixture(scope="module", params=[True, False], ids=["uncased", "cased"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("tokenizer")
     (path / "given.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     save_tokenizer(load_tokenizer(path / "given.txt", lowercase=request.param), path)
     return path
-
-
-@given(sentences=st.lists(TEXTS, max_size=4))
-@example(sentences=["Unaffable [MASK] WALKED", "你好 a\u0301\u0301 #1", "x" * 300, "", "\u200b"])
-@settings(deadline=None, max_examples=200)
-def test_ids_are_those_of_transformers_bert_tokenizer(folder: Path, sentences: list[str]) -> None:
-    cased = not json.loads((folder / "tokenizer_config.json").read_text())["do_lower_case"]
-    oracle = BertTokenizer(vocab=str(folder / "given.txt"), do_lower_case=not cased)
-    token_ids, lengths = folder_encoder(folder).encode(sentences)
-    wanted = [oracle(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in sentences]
-    assert lengths.tolist() == [len(row) for row in wanted]
-    assert token_ids.tolist() == [token for row in wanted for token in row]
 
 
 def test_the_folder_loads_with_auto_tokenizer_and_pairs_look_like_berts(folder: Path) -> None:
@@ -58,16 +38,6 @@ def test_the_folder_loads_with_auto_tokenizer_and_pairs_look_like_berts(folder: 
     assert pair["input_ids"] == [2, VOCABULARY.index("a"), 3, VOCABULARY.index("b"), 3]
     assert pair["token_type_ids"] == [0, 0, 0, 1, 1]
     assert (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1] == VOCABULARY
-
-
-@given(text=TEXTS)
-@settings(deadline=None, max_examples=200)
-def test_word_starts_are_those_of_the_pre_tokenizer(folder: Path, text: str) -> None:
-    encoder = folder_encoder(folder)
-    token_ids, _ = encoder.encode([text])
-    words = encoder.tokenizer.encode(text, add_special_tokens=False).word_ids
-    wanted = [number == 0 or word != words[number - 1] for number, word in enumerate(words)]
-    assert encoder.word_starts(token_ids).tolist() == wanted
 
 
 def test_a_tokenizer_json_comes_back_as_it_was(folder: Path, tmp_path: Path) -> None:
@@ -81,18 +51,6 @@ def test_the_manifest_entry_describes_the_saved_file(folder: Path) -> None:
     info = describe_tokenizer(tokenizer)
     assert (info.pad_id, info.unk_id, info.cls_id, info.sep_id, info.mask_id) == (0, 1, 2, 3, 4)
     assert info.vocab_size == len(VOCABULARY)
-
-
-@pytest.mark.parametrize(
-    ("vocabulary_name", "text"), [("uncased", "Some [MASK] Naïve 你好 text!"), ("chinese", "你好，World")]
-)
-def test_published_vocabularies_give_the_ids_of_transformers(
-    shared_data: Path, vocabulary_name: str, text: str
-) -> None:
-    path = shared_data / "reference" / "vocab" / f"bert-base-{vocabulary_name}-vocab.txt"
-    oracle = BertTokenizer(vocab=str(path), do_lower_case=True)
-    token_ids, _ = make_encoder(load_tokenizer(path, lowercase=True)).encode([text])
-    assert token_ids.tolist() == oracle(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def json_with_a_hole() -> str:
@@ -132,8 +90,3 @@ def test_a_vocabulary_with_windows_line_ends_is_read(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes("\r\n".join(VOCABULARY).encode())
     tokenizer = load_tokenizer(tmp_path / "vocab.txt", lowercase=True)
     assert tokenizer.get_vocab() == wordpiece_tokenizer(VOCABULARY, lowercase=True, source="here").get_vocab()
-
-
-def test_no_sentences_give_no_tokens(folder: Path) -> None:
-    token_ids, lengths = folder_encoder(folder).encode([])
-    assert len(token_ids) == len(lengths) == 0

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.config import CorpusConfig, CorpusFormat
+from data_prep import vocabulary as vocabulary_module
 from data_prep.corpus import list_files
-from data_prep.tokenizer import SPECIAL_TOKENS, make_encoder, wordpiece_tokenizer
+from data_prep.corpus_config import CorpusFormat
+from data_prep.encoder import make_encoder
+from data_prep.tokenizer import SPECIAL_TOKENS, wordpiece_tokenizer
 from data_prep.vocabulary import choose_alphabet, sample_texts, train_vocabulary
+
+from .example_corpus import SKIP, corpus_config
 
 TEXTS = [f"The {number} walkers walked, walking unaffably through Zürich; 你好 {number * 7}." for number in range(200)]
 
@@ -39,8 +43,7 @@ def test_the_vocabulary_has_special_tokens_first_and_covers_the_text() -> None:
     assert "walking" in vocabulary
     assert "##你" not in vocabulary, "a Chinese character is a word of its own"
     encoder = make_encoder(wordpiece_tokenizer(vocabulary, lowercase=True, source="test"))
-    token_ids, _ = encoder.encode(TEXTS)
-    assert vocabulary.index("[UNK]") not in token_ids
+    assert vocabulary.index("[UNK]") not in encoder.encode(TEXTS).token_ids
 
 
 @pytest.mark.parametrize("vocab_size", [64, 100])
@@ -66,7 +69,7 @@ def test_a_corpus_without_text_is_refused() -> None:
 def test_the_sample_is_bounded_and_spread_over_the_files(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}.txt").write_text(f"{number}" * 1000)
-    corpus = CorpusConfig(paths=[str(tmp_path)], format=CorpusFormat.text, text_key="text")
+    corpus = corpus_config(CorpusFormat.text, [str(tmp_path)])
     files = list_files(corpus, [])
     assert list(sample_texts(files, corpus, 500)) == [f"{number}" * 50 for number in range(10)]
     assert list(sample_texts(files, corpus, 10**6)) == [f"{number}" * 1000 for number in range(10)]
@@ -74,7 +77,26 @@ def test_the_sample_is_bounded_and_spread_over_the_files(tmp_path: Path) -> None
 
 def test_the_sample_counts_bytes_and_cuts_no_character(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in ("你好你好", "ab", "你好")))
-    corpus = CorpusConfig(paths=[str(tmp_path)], format=CorpusFormat.jsonl, text_key="text")
+    corpus = corpus_config(CorpusFormat.jsonl, [str(tmp_path)])
     files = list_files(corpus, [])
     samples = {size: list(sample_texts(files, corpus, size)) for size in (7, 12, 13, 16)}
     assert samples == {7: ["你好"], 12: ["你好你好"], 13: ["你好你好", "a"], 16: ["你好你好", "ab"]}
+
+
+def test_a_large_file_is_sampled_all_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary_module, "SAMPLED_PART_BYTES", 2000)
+    lines = [f"number {number:04d}\n\n" for number in range(1000)]  # 13 bytes each, seven parts
+    (tmp_path / "a.txt").write_text("".join(lines))
+    corpus = corpus_config(CorpusFormat.text_blank_lines, [str(tmp_path)])
+    numbers = [int(text.split()[1]) for text in sample_texts(list_files(corpus, []), corpus, 160)]
+    assert len(numbers) == 14
+    assert [number // 143 for number in numbers] == [part for part in range(7) for _ in range(2)]
+
+
+def test_the_sample_leaves_out_what_cannot_be_read_only_if_asked_to(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n{bad\n{"text": "better"}\n')
+    corpus = corpus_config(CorpusFormat.jsonl, [str(tmp_path)], on_error=SKIP)
+    assert list(sample_texts(list_files(corpus, []), corpus, 1000)) == ["good", "better"]
+    corpus = corpus_config(CorpusFormat.jsonl, [str(tmp_path)])
+    with pytest.raises(ValueError, match="line 2: not JSON"):
+        list(sample_texts(list_files(corpus, []), corpus, 1000))

@@ -24,6 +24,7 @@ def make_config(*overrides: str) -> DataPrepConfig:
 def plan_of(config: DataPrepConfig, files: list[CorpusFile]) -> Plan:
     return make_plan(
         files,
+        [config.corpus.format],
         task_bytes=config.executor.task_bytes,
         bucket_bytes=config.executor.bucket_bytes,
         held_out_fraction=config.held_out_fraction,
@@ -56,6 +57,10 @@ TOKENIZER, TOKENS, SCATTER, BUILD = 0, 1, 2, 3
         ("executor.bucket_bytes=1000000", {TOKENS, SCATTER, BUILD}),
         ("corpus.format=jsonl", {TOKENIZER, TOKENS, SCATTER, BUILD}),
         ("corpus.text_key=body", {TOKENIZER, TOKENS, SCATTER, BUILD}),
+        ("corpus.filters=[{name: c4_paragraph}]", {TOKENS, SCATTER, BUILD}),
+        ("corpus.near_duplicates={}", {TOKENS, SCATTER, BUILD}),
+        ("corpus.max_document_bytes=1000", {TOKENIZER, TOKENS, SCATTER, BUILD}),
+        ("corpus.on_error=skip", set()),
         ("tokenizer.vocab_size=100", {TOKENIZER}),
     ],
 )

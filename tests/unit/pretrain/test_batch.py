@@ -56,7 +56,7 @@ def test_block_without_pairs_gives_no_labels() -> None:
 
 def test_block_without_masks_is_refused() -> None:
     block = dataclasses.replace(block_of(1, 3), masked_lm_counts=None, masked_lm_positions=None, masked_lm_ids=None)
-    with pytest.raises(ValueError, match="no masks"):
+    with pytest.raises(ValueError, match=r"no masks, but its manifest does not say masking\.kind=dynamic"):
         to_micro_batch(block)
 
 

@@ -1,0 +1,66 @@
+"""Where every token of the documents went, by the counts of build and what the shards hold: for `data_prep.audit`."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data_prep.config import PairKind
+from data_prep.masking import MASK_SHARE, RANDOM_SHARE
+
+OUTER_TOKENS = {PairKind.nsp: 3, PairKind.sop: 3, PairKind.none: 2}  # [CLS] and [SEP] of an instance
+LABELS = {PairKind.nsp: "random_pairs", PairKind.sop: "swapped_pairs"}  # what label 1 is
+
+
+def accounting_faults(kind: PairKind, counts: Mapping[str, int], found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with one split: `counts` is what build says, `found` what its shards hold.
+
+    Each token of each document is in one A, following B or full sentence per copy, or was truncated, or is left over;
+    a random B's tokens are only borrowed, and never from A's own document while there is another one.
+    """
+    special = OUTER_TOKENS[kind] * found["instances"] + counts.get("documents_joined", 0)
+    used = found["tokens"] - special - counts.get("tokens_borrowed", 0)
+    kept_back = counts.get("tokens_truncated", 0) + counts.get("tokens_unused", 0)
+    if used + kept_back != counts["tokens_taken"]:
+        yield (
+            f"{used} tokens of documents in shards and {kept_back} truncated or unused are not the "
+            f"{counts['tokens_taken']} that were taken"
+        )
+    alone = counts.get("documents_without_partner", 0)
+    if counts.get("pairs_from_one_document", 0) and not alone:
+        yield f"{counts['pairs_from_one_document']} random pairs have A and B of the same document"
+
+
+def rate_faults(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the shares of one split that are further from what they are drawn with than `tolerance` allows.
+
+    The mask rate itself is no draw: block checks count the masks of every instance.
+    """
+    draws = {"random_pair_rate": (0.5, "instances"), "swapped_pair_rate": (0.5, "instances")}
+    draws |= {"shown_as_mask": (MASK_SHARE, "masked_tokens"), "shown_as_random": (RANDOM_SHARE, "masked_tokens")}
+    for name, (wanted, of) in draws.items():
+        if name in found and abs(found[name] - wanted) > tolerance(wanted, found[of]):
+            yield f"{name} is {found[name]:.2%}, further than {tolerance(wanted, found[of]):.2%} from {wanted:.0%}"
+
+
+def tolerance(share: float, draws: int) -> float:
+    """Return how far from `share` so many independent draws may end: one percent, or four standard deviations."""
+    return max(0.01, 4 * math.sqrt(share * (1 - share) / max(draws, 1)))
+
+
+def describe_accounting(counts: Mapping[str, int]) -> list[str]:
+    """Return lines about where the tokens of one split went, and how its pairs meet."""
+    taken = max(counts["tokens_taken"], 1)
+    shares = {name: counts.get(f"tokens_{name}", 0) / taken for name in ("truncated", "unused", "borrowed")}
+    used = 1 - shares["truncated"] - shares["unused"]
+    lines = [
+        f"  documents     {counts['documents']:,}, {counts['sentences']:,} sentences; of the tokens taken {used:.2%} "
+        f"are used once, {shares['truncated']:.2%} truncated, {shares['unused']:.2%} left over; "
+        f"{shares['borrowed']:.2%} are borrowed"
+    ]
+    if "touching_pairs" in counts:
+        neighbours = counts.get("next_pairs", counts["instances"])
+        lines.append(
+            f"  pairs         {counts['touching_pairs']:,} of {neighbours:,} neighbours touch; "
+            f"{counts.get('pairs_from_one_document', 0):,} random Bs are from A's own document"
+        )
+    return lines
