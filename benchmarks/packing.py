@@ -35,10 +35,10 @@ def main() -> None:
         ["`pairs.kind`", "instances", "mean tokens", "padded to 512", "64-wide bins", "best fit", "packing, µs each"],
         rows,
         notes=[
-            f"The English Wikipedia sample at {LENGTH} tokens, dupe_factor 1. Padded: an instance a row of {LENGTH}. "
-            f"Bins: rows are padded to the next multiple of {BIN}. Best fit: `sequence.packing=best_fit`, each sequence "
-            "padded. Lambert's own batches are flat and compute no padding in any of the three; packed sequences keep "
-            "the tokens of a step even."
+            f"The English Wikipedia sample at {LENGTH} tokens, dupe_factor 1. Padded: one instance a row. Bins: rows "
+            f"are padded to the next multiple of {BIN}. Best fit: `sequence.packing=best_fit`, each sequence padded. "
+            "Lambert's own batches are flat and compute no padding in any of the three; packed sequences keep the "
+            "tokens of a step even."
         ],
         quick=quick,
     )
