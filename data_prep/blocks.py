@@ -10,7 +10,7 @@ from data_prep.instances import encode_pairs
 from data_prep.manifest import TokenizerInfo
 from data_prep.masking import MaskingRules, mask_block, vocabulary_of
 from data_prep.packing import Sequences
-from data_prep.pairs import SegmentPairs
+from data_prep.pairing.pairs import SegmentPairs
 from data_prep.shard_format import Block
 from data_prep.tokenized import TokenizedDocuments
 

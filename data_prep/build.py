@@ -13,9 +13,9 @@ from data_prep.config import DataPrepConfig
 from data_prep.instances import instance_lengths
 from data_prep.manifest import ShardInfo, TokenizerInfo
 from data_prep.mixing import count_uses, counts_of_source, rounds_of
-from data_prep.objectives import make_pairs
 from data_prep.packing import pack_sequences
-from data_prep.pairs import SegmentPairs, concatenate_pairs
+from data_prep.pairing.objectives import make_pairs
+from data_prep.pairing.pairs import SegmentPairs, concatenate_pairs
 from data_prep.seeds import bit_generator, generator, permutation
 from data_prep.shard_format import IntArray, column_dtypes
 from data_prep.shard_writer import write_shards

@@ -23,8 +23,8 @@ class PairKind(StrEnum):
 class PairRecipe(StrEnum):
     """Whose next-sentence pairs."""
 
-    lambert = auto()  # `data_prep.next_sentence`
-    google_research = auto()  # those of google-research/bert, faults included: `data_prep.reference_pairs`
+    lambert = auto()  # `data_prep.pairing.next_sentence`
+    google_research = auto()  # those of google-research/bert, faults included: `data_prep.pairing.reference_pairs`
 
 
 class MaskingKind(StrEnum):

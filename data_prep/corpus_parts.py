@@ -7,7 +7,7 @@ from math import ceil
 
 from data_prep.corpus import CorpusFile, compression_of
 from data_prep.corpus_config import CorpusFormat
-from data_prep.lines import END
+from data_prep.reading.lines import END
 
 # A mid-sized corpus is cut into about this many tasks, so that a machine's workers share it, yet not into tiny ones.
 TASKS_WORTH_HAVING = 32

@@ -25,10 +25,10 @@ from data_prep.manifest import (
 )
 from data_prep.mixing import split_sources
 from data_prep.plan import Plan, build_task, num_build_tasks
+from data_prep.reading.unreadable import MAX_LISTED
 from data_prep.scatter import read_counts, read_skipped
 from data_prep.shard_format import FORMAT_VERSION, column_dtypes, index_name
 from data_prep.tasks import missing_files, read_result
-from data_prep.unreadable import MAX_LISTED
 
 # Numbers are padded, not cut: bucket 100000 has six digits. The second form is an unfinished `atomic_file`.
 _SHARD = rf"({TRAIN}|{HELD_OUT})-\d{{3,}}-\d{{5,}}-\d{{3,}}\.(tar|index\.npy)"

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.manifest import TokenizerInfo
-from data_prep.pairs import SegmentPairs
+from data_prep.pairing.pairs import SegmentPairs
+from data_prep.pairing.text_spans import document_stops
 from data_prep.shard_format import IntArray
-from data_prep.text_spans import document_stops
 from data_prep.tokenized import TokenizedDocuments
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from data_prep.config import DataPrepConfig
-from data_prep.filters import DROPPED_BY
+from data_prep.filtering.filters import DROPPED_BY
 from data_prep.manifest import HELD_OUT, MANIFEST_NAME, TRAIN, Manifest, ShardInfo
 from data_prep.plan import Plan, num_build_tasks, range_warning
 from data_prep.work_dir import folder_bytes, work_dir

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from data_prep.atomic_file import write_atomically
 from data_prep.build import BuildResult, build_bucket
-from data_prep.clusters import remove_near_duplicates
 from data_prep.config import DataPrepConfig, SentencesConfig
 from data_prep.corpus_config import CorpusConfig
 from data_prep.documents import clean_text, document_id
 from data_prep.encoder import Encoder, encoder_of
-from data_prep.filters import FilterStep
+from data_prep.filtering.clusters import remove_near_duplicates
+from data_prep.filtering.filters import FilterStep
 from data_prep.manifest import TRAIN, ShardInfo, TokenizerInfo
 from data_prep.mixing import counts_of_source
 from data_prep.plan import build_task
-from data_prep.readers import SOURCE, CorpusReader
+from data_prep.reading.readers import SOURCE, CorpusReader
 from data_prep.regroup import ScatteredBuckets, place_documents, scatter_file
 from data_prep.scatter import ScatterWriter, read_bucket
 from data_prep.sentences import split_sentences

@@ -11,9 +11,9 @@ from data_prep.corpus import CorpusFile
 from data_prep.corpus_config import CorpusConfig, OnError
 from data_prep.corpus_parts import cut_files
 from data_prep.documents import clean_text
-from data_prep.readers import read_texts
+from data_prep.reading.readers import read_texts
+from data_prep.reading.unreadable import ignore_unreadable, raise_unreadable
 from data_prep.tokenizer import CONTINUATION, SPECIAL_TOKENS, wordpiece_tokenizer
-from data_prep.unreadable import ignore_unreadable, raise_unreadable
 
 # Rarer characters become [UNK] (sentencepiece's default coverage is 0.9995), as do those beyond half the vocabulary.
 CHARACTER_COVERAGE = 0.9999

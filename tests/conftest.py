@@ -24,7 +24,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a stand-in for SLURM, its commands first on PATH; its tasks find this repository's tests."""
-    from data_prep import slurm_executor  # a second of imports that most tests do not need
+    from data_prep.executors import slurm_executor  # a second of imports that most tests do not need
 
     folder = install(tmp_path / "slurm")
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

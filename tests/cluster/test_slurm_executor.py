@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.slurm_jobs import RECORD_NAME, cancel_leftovers, queue_states
-from data_prep.stage import TaskError
+from data_prep.executors.slurm_jobs import RECORD_NAME, cancel_leftovers, queue_states
+from data_prep.executors.stage import TaskError
 from tests.integration.test_prep_kills import arguments, hashes_of, start, wait_for_files, write_corpus
 from tests.unit.data_prep.example_steps import SleepRank, WriteRank, outputs
 from tests.unit.data_prep.test_executor import ROOT, run

@@ -9,9 +9,9 @@ import pytest
 from datatrove.pipeline.base import PipelineStep
 
 from data_prep.__main__ import main
-from data_prep.clusters import ClusterStep
+from data_prep.filtering.clusters import ClusterStep
+from data_prep.filtering.signatures import PairsStep
 from data_prep.manifest import read_manifest
-from data_prep.signatures import PairsStep
 
 ORIGINALS, NEAR, EXACT, SHORT = 60, 12, 5, 7
 LETTERS = "bcdfglmnprst"

@@ -9,10 +9,9 @@ import fsspec
 
 from data_prep.corpus_config import CorpusConfig, CorpusFormat, OnError
 from data_prep.corpus_parts import CorpusPart
-from data_prep.readers import read_texts
-from data_prep.unreadable import Unreadable, raise_unreadable
-
-from .example_shards import data_prep_config
+from data_prep.reading.readers import read_texts
+from data_prep.reading.unreadable import Unreadable, raise_unreadable
+from tests.unit.data_prep.example_shards import data_prep_config
 
 SKIP = OnError["skip"]
 

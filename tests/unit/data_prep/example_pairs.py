@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import BertWordPieceTokenizer
 
-from data_prep.pairs import SegmentPairs
+from data_prep.pairing.pairs import SegmentPairs
 from data_prep.tokenized import TokenizedDocuments
 from tests.unit.data_prep.example_documents import documents_of, wikipedia_documents
 

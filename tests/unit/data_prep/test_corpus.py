@@ -10,8 +10,7 @@ import pytest
 
 from data_prep.corpus import list_files, plain_suffix
 from data_prep.corpus_config import CorpusFormat
-
-from .example_corpus import corpus_config
+from tests.unit.data_prep.example_corpus import corpus_config
 
 NOWHERE = Path("/nowhere-at-all")
 

@@ -14,8 +14,7 @@ from data_prep.corpus_parts import (
     cut_files,
     group_parts,
 )
-
-from .test_plan import corpus_file
+from tests.unit.data_prep.test_plan import corpus_file
 
 
 @given(st.lists(st.integers(0, 100), min_size=1), st.integers(1, 150))

@@ -12,8 +12,7 @@ from data_prep import encoder as encoder_module
 from data_prep.config import WordSegmenter
 from data_prep.encoder import PlainEncoder, WordCacheEncoder, encoder_of, make_encoder
 from data_prep.tokenizer import load_tokenizer, wordpiece_tokenizer
-
-from .test_tokenizer import LETTERS, TEXTS, VOCABULARY
+from tests.unit.data_prep.test_tokenizer import LETTERS, TEXTS, VOCABULARY
 
 # What parts words, or could seem to: white space and controls, marks after marks, Chinese characters of several ranges,
 # full-width and compatibility forms, emoji with modifiers, final sigma, dotless i.

@@ -7,8 +7,7 @@ from data_prep.corpus_config import CorpusFormat
 from data_prep.finish import check_skipped, describe_corpus, list_skipped, remove_leftovers
 from data_prep.manifest import Manifest, ShardInfo, TokenizerInfo
 from data_prep.scatter import ScatterWriter
-
-from .example_corpus import SKIP, corpus_config
+from tests.unit.data_prep.example_corpus import SKIP, corpus_config
 
 
 def corpus_files(*paths: str) -> list[CorpusFile]:

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.full_sentences import join_full_sentences
 from data_prep.instances import encode_pairs, instance_lengths
-from data_prep.next_sentence import make_next_sentence_pairs
+from data_prep.pairing.full_sentences import join_full_sentences
+from data_prep.pairing.next_sentence import make_next_sentence_pairs
 from data_prep.seeds import generator
 from data_prep.tokenized import TokenizedDocuments
 from tests.unit.data_prep.example_documents import documents_of, documents_strategy

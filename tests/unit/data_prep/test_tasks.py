@@ -6,8 +6,7 @@ from data_prep.encoder import Encoder, make_encoder
 from data_prep.sentences import split_sentences
 from data_prep.tasks import BATCH_CHARACTERS, batch_texts, tokenize_texts
 from data_prep.tokenizer import wordpiece_tokenizer
-
-from .test_tokenizer import LETTERS, TEXTS, VOCABULARY
+from tests.unit.data_prep.test_tokenizer import LETTERS, TEXTS, VOCABULARY
 
 
 def encoder() -> Encoder:

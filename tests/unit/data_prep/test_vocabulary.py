@@ -11,8 +11,7 @@ from data_prep.corpus_config import CorpusFormat
 from data_prep.encoder import make_encoder
 from data_prep.tokenizer import SPECIAL_TOKENS, wordpiece_tokenizer
 from data_prep.vocabulary import choose_alphabet, sample_texts, train_vocabulary
-
-from .example_corpus import SKIP, corpus_config
+from tests.unit.data_prep.example_corpus import SKIP, corpus_config
 
 TEXTS = [f"The {number} walkers walked, walking unaffably through Zürich; 你好 {number * 7}." for number in range(200)]
 
