@@ -26,7 +26,7 @@ from data_prep.finish import (
     withdraw_manifest,
 )
 from data_prep.manifest import Manifest, write_manifest
-from data_prep.passes import build, regroup, scatter, weigh_sources
+from data_prep.passes import build, regroup, scatter, weigh
 from data_prep.plan import Plan, make_plan
 from data_prep.reading.readers import check_format
 from data_prep.regroup import ScatteredBuckets
@@ -56,8 +56,9 @@ def prepare(config: DataPrepConfig) -> None:
     started = time.monotonic()
     for source in config.corpus.each_source():
         check_format(source.format)
-    for language in {config.sentences.language, *(source.language or "en" for source in config.corpus.sources)}:
-        check_language(language)
+    check_language(config.sentences.language)
+    for one in config.corpus.sources:
+        check_language(one.language or "en", f"corpus.sources.{one.name}.language")
     if config.sentences.word_segmenter:
         check_segmenter()
     make_filters(config.corpus.filters, config.sentences.language)  # a wrong option ends here, not in a task
@@ -115,7 +116,7 @@ def make_shards(config: DataPrepConfig, files: Sequence[CorpusFile], plan: Plan,
     if scattered.buckets_per_group > 1:
         regroup(config, scattered, tokenizer)
     build_dir = claim_build_dir(output_dir, build_key(config, tokens))
-    per_copy = weigh_sources(config.corpus, counts)
+    per_copy = weigh(config, scattered)
     build(config, scattered, tokenizer, build_dir, per_copy)
     manifest = make_manifest(
         config,

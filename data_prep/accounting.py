@@ -4,20 +4,21 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_prep.config import PairKind
+from data_prep.config import PairKind, PairRecipe, PairsConfig
 from data_prep.masking import MASK_SHARE, RANDOM_SHARE
 
 OUTER_TOKENS = {PairKind.nsp: 3, PairKind.sop: 3, PairKind.none: 2}  # [CLS] and [SEP] of an instance
+LEAST_MASKED = 0.8  # of what is wanted: words and n-grams that no longer fit a budget are passed over
 LABELS = {PairKind.nsp: "random_pairs", PairKind.sop: "swapped_pairs"}  # what label 1 is
 
 
-def accounting_faults(kind: PairKind, counts: Mapping[str, int], found: Mapping[str, Any]) -> Iterator[str]:
+def accounting_faults(config: PairsConfig, counts: Mapping[str, int], found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with one split: `counts` is what build says, `found` what its shards hold.
 
     Each token of each document is in one A, following B or full sentence per copy, or was truncated, or is left over;
-    a random B's tokens are only borrowed, and never from A's own document while there is another one.
+    a random B's tokens are only borrowed, and with our own recipe never from A's own document.
     """
-    special = OUTER_TOKENS[kind] * found["instances"] + counts.get("documents_joined", 0)
+    special = OUTER_TOKENS[config.kind] * found["instances"] + counts.get("documents_joined", 0)
     used = found["tokens"] - special - counts.get("tokens_borrowed", 0)
     kept_back = counts.get("tokens_truncated", 0) + counts.get("tokens_unused", 0)
     if used + kept_back != counts["tokens_taken"]:
@@ -25,21 +26,28 @@ def accounting_faults(kind: PairKind, counts: Mapping[str, int], found: Mapping[
             f"{used} tokens of documents in shards and {kept_back} truncated or unused are not the "
             f"{counts['tokens_taken']} that were taken"
         )
-    alone = counts.get("documents_without_partner", 0)
-    if counts.get("pairs_from_one_document", 0) and not alone:
+    if config.recipe is PairRecipe.lambert and counts.get("pairs_from_one_document", 0):
         yield f"{counts['pairs_from_one_document']} random pairs have A and B of the same document"
 
 
-def rate_faults(found: Mapping[str, Any]) -> Iterator[str]:
+def rate_faults(config: PairsConfig, counts: Mapping[str, int], found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the shares of one split that are further from what they are drawn with than `tolerance` allows.
 
-    The mask rate itself is no draw: block checks count the masks of every instance.
+    Documents without a partner have no random Bs, and google-research's recipe has more than half. Masks are counted in
+    every block where tokens are masked one by one; words and n-grams must come to nearly as many.
     """
-    draws = {"random_pair_rate": (0.5, "instances"), "swapped_pair_rate": (0.5, "instances")}
-    draws |= {"shown_as_mask": (MASK_SHARE, "masked_tokens"), "shown_as_random": (RANDOM_SHARE, "masked_tokens")}
-    for name, (wanted, of) in draws.items():
-        if name in found and abs(found[name] - wanted) > tolerance(wanted, found[of]):
-            yield f"{name} is {found[name]:.2%}, further than {tolerance(wanted, found[of]):.2%} from {wanted:.0%}"
+    draws = [("[MASK]s", "shown_as_mask", MASK_SHARE), ("random tokens", "shown_as_random", RANDOM_SHARE)]
+    drawn = [(what, found["masked_tokens"] * found.get(name, 0), found["masked_tokens"], share)
+             for what, name, share in draws]  # fmt: skip
+    label = LABELS.get(config.kind)
+    if label and config.recipe is PairRecipe.lambert:
+        drawn.append((label.replace("_", " "), found[label],
+                      found["instances"] - counts.get("instances_without_partner", 0), 0.5))  # fmt: skip
+    for what, number, of, share in drawn:
+        if of and abs(number / of - share) > tolerance(share, of):
+            yield f"{number / of:.2%} {what}, further than {tolerance(share, of):.2%} from {share:.0%}"
+    if found["masked_tokens"] < LEAST_MASKED * found["wanted_masks"]:
+        yield f"{found['masked_tokens']} masked tokens, where masked_lm_prob asks for {found['wanted_masks']}"
 
 
 def tolerance(share: float, draws: int) -> float:
@@ -57,6 +65,11 @@ def describe_accounting(counts: Mapping[str, int]) -> list[str]:
         f"are used once, {shares['truncated']:.2%} truncated, {shares['unused']:.2%} left over; "
         f"{shares['borrowed']:.2%} are borrowed"
     ]
+    if counts.get("instances_without_partner"):
+        lines.append(
+            f"  alone         {counts['instances_without_partner']:,} instances of documents alone in a bucket have no "
+            "random B"
+        )
     if "touching_pairs" in counts:
         neighbours = counts.get("next_pairs", counts["instances"])
         lines.append(

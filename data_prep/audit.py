@@ -16,7 +16,7 @@ from data_prep.accounting import LABELS, accounting_faults, rate_faults
 from data_prep.audit_picture import draw_picture
 from data_prep.audit_report import SplitStatistics, format_report
 from data_prep.block_checks import BlockRules, find_faults, rules_of
-from data_prep.config import PairKind
+from data_prep.config import PairKind, PairRecipe, PairsConfig
 from data_prep.manifest import Manifest, ShardInfo, read_manifest
 from data_prep.shard_format import END_OF_ARCHIVE, index_name
 from data_prep.shard_reader import read_block, read_index
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw lengths and masked positions")
     options = parser.parse_args(arguments)
+    if options.picture and (options.picture.suffix != ".png" or not options.picture.absolute().parent.is_dir()):
+        print(f"audit: --picture {options.picture}: name a .png file in a folder that exists", file=sys.stderr)
+        return 2
     try:
         manifest = read_manifest(options.directory)
     except ValueError as error:
@@ -41,11 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(format_report(splits, manifest.statistics, faults, str(options.directory)))
     if options.picture:
-        try:
-            draw_picture(statistics, options.picture)
-        except OSError as error:
-            print(f"audit: --picture: cannot write {options.picture}: {error.strerror}", file=sys.stderr)
-            return 2
+        draw_picture(statistics).savefig(options.picture, dpi=120)
     return 1 if faults else 0
 
 
@@ -56,20 +55,30 @@ def audit_directory(directory: Path, manifest: Manifest) -> tuple[dict[str, Spli
     """
     faults = [*_tokenizer_faults(directory, manifest), *_stray_faults(directory, manifest)]
     splits: dict[str, SplitStatistics] = {}
-    kind = PairKind(manifest.config["pairs"]["kind"])
+    pairs = pairs_config_of(manifest)
     rules = rules_of(manifest)
     total_bytes = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
     with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="audit", file=sys.stderr, disable=None) as bar:
         for split, shards in manifest.splits.items():
-            statistics = SplitStatistics(manifest.max_seq_length, manifest.tokenizer.mask_id, kind)
+            statistics = SplitStatistics(rules, pairs.kind)
             for shard in shards:
                 statistics.shards += 1
                 faults += [f"{shard.name}: {fault}" for fault in _audit_shard(directory, shard, rules, statistics)]
                 bar.update(shard.bytes)
             splits[split] = statistics
-            found = _statistics_faults(kind, manifest.statistics.get(split, {}), statistics.summary())
+            found = _statistics_faults(pairs, manifest.statistics.get(split, {}), statistics.summary())
             faults += [f"{split}: {fault}" for fault in found]
     return splits, faults
+
+
+def pairs_config_of(manifest: Manifest) -> PairsConfig:
+    """Return how the pairs of a manifest were made. Older ones do not name a recipe: there was one."""
+    values = manifest.config["pairs"]
+    return PairsConfig(
+        kind=PairKind(values["kind"]),
+        recipe=PairRecipe(values.get("recipe", PairRecipe.lambert)),
+        short_seq_prob=values["short_seq_prob"],
+    )
 
 
 def _audit_shard(directory: Path, shard: ShardInfo, rules: BlockRules, statistics: SplitStatistics) -> Iterator[str]:
@@ -121,14 +130,14 @@ def _block_faults(tar: Path, index: NDArray[np.void], rules: BlockRules, statist
                 statistics.add(block)
 
 
-def _statistics_faults(kind: PairKind, promised: dict[str, int], found: dict[str, Any]) -> Iterator[str]:
+def _statistics_faults(pairs: PairsConfig, promised: dict[str, int], found: dict[str, Any]) -> Iterator[str]:
     for name in ("sequences", "instances", "tokens", "masked_tokens", *LABELS.values()):
         if name in promised and promised[name] != found.get(name):
             yield f"{found.get(name, 0)} {name} in sound blocks, the manifest's statistics say {promised[name]}"
             return
-    if promised:
-        yield from accounting_faults(kind, promised, found)
-    yield from rate_faults(found)
+    if "tokens_taken" in promised:  # not in shards of older releases
+        yield from accounting_faults(pairs, promised, found)
+    yield from rate_faults(pairs, promised, found)
 
 
 def _file_faults(path: Path, size: int, sha256: str) -> Iterator[str]:

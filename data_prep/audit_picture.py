@@ -1,17 +1,20 @@
 """Statistics of an audit -> a picture: how long instances are, and where in them tokens are masked."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_prep.audit_report import SplitStatistics
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BARS = 64
 
 
-def draw_picture(splits: Mapping[str, SplitStatistics], path: Path) -> None:
-    """Write a PNG with a row of two histograms per split; raises OSError when `path` cannot be written.
+def draw_picture(splits: Mapping[str, SplitStatistics]) -> "Figure":
+    """Return a figure with a row of two histograms per split.
 
     The second shows, for each position, the share of the instances reaching it that are masked there: flat, as masks
     are drawn, but for the special tokens at the ends.
@@ -28,4 +31,4 @@ def draw_picture(splits: Mapping[str, SplitStatistics], path: Path) -> None:
         reaching = np.cumsum(statistics.lengths[::-1])[::-1][1:]
         masks.plot(np.arange(longest), statistics.masks / np.maximum(reaching, 1), linewidth=1)
         masks.set(title=f"{split}: masked", xlabel="position", ylabel="share of instances", ylim=(0, None))
-    figure.savefig(path, dpi=120)
+    return figure

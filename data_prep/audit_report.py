@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.accounting import LABELS, describe_accounting
-from data_prep.block_checks import masked_tokens
+from data_prep.block_checks import BlockRules, masked_tokens
 from data_prep.config import PairKind
+from data_prep.masking import count_predictions
 from data_prep.shard_format import Block
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
@@ -17,15 +18,16 @@ QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
 class SplitStatistics:
     """Adds blocks up; holds counts and one histogram of lengths, whatever the size of the corpus."""
 
-    def __init__(self, max_seq_length: int, mask_id: int, pairs: PairKind) -> None:
+    def __init__(self, rules: BlockRules, pairs: PairKind) -> None:
         self.shards = 0
         self.counts = dict.fromkeys(("blocks", "sequences", "instances", "tokens", "masked_tokens"), 0)
         self.shown = dict.fromkeys(("mask", "random", "unchanged"), 0)
         self.label = LABELS.get(pairs)  # what label 1 says of a pair; None without labels
         self.labelled = 0
-        self.masks = np.zeros(max_seq_length, dtype=np.int64)
-        self.lengths = np.zeros(max_seq_length + 1, dtype=np.int64)
-        self._mask_id = mask_id
+        self.wanted_masks = 0
+        self.masks = np.zeros(rules.max_seq_length, dtype=np.int64)
+        self.lengths = np.zeros(rules.max_seq_length + 1, dtype=np.int64)
+        self._rules = rules
 
     def add(self, block: Block) -> None:
         """Count a block without faults."""
@@ -37,9 +39,12 @@ class SplitStatistics:
         self.lengths += np.bincount(block.instance_lengths, minlength=len(self.lengths))
         if block.masked_lm_ids is not None:
             assert block.masked_lm_positions is not None
+            rules = self._rules
+            wanted = count_predictions(block.instance_lengths, rules.masked_lm_prob, rules.max_predictions_per_seq)
+            self.wanted_masks += int(wanted.sum())
             self.masks += np.bincount(block.masked_lm_positions, minlength=len(self.masks))
             seen = block.input_ids[masked_tokens(block)]
-            is_mask, is_same = seen == self._mask_id, seen == block.masked_lm_ids
+            is_mask, is_same = seen == self._rules.tokenizer.mask_id, seen == block.masked_lm_ids
             self.shown["mask"] += int(is_mask.sum())
             self.shown["unchanged"] += int(is_same.sum())
             self.shown["random"] += int((~is_mask & ~is_same).sum())
@@ -60,6 +65,7 @@ class SplitStatistics:
         return {
             "shards": self.shards,
             **counts,
+            "wanted_masks": self.wanted_masks,
             **({self.label: self.labelled} if self.label else {}),
             **rates,
             "instance_length": length_quantiles(self.lengths),

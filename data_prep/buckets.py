@@ -55,7 +55,7 @@ def choose_buckets_per_group(*, text_bytes: int, num_tasks: int, num_buckets: in
     good = num_tasks * num_buckets <= MANY_RANGES or scattered_bytes >= GOOD_RANGE_BYTES * num_tasks * num_buckets
     if good:
         return 1
-    groups = max(1, int(scattered_bytes / (GOOD_RANGE_BYTES * num_tasks)))
+    groups = max(1, MANY_RANGES // num_tasks, int(scattered_bytes / (GOOD_RANGE_BYTES * num_tasks)))
     return ceil(num_buckets / groups)
 
 

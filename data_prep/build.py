@@ -12,7 +12,7 @@ from data_prep.blocks import make_blocks
 from data_prep.config import DataPrepConfig
 from data_prep.instances import instance_lengths
 from data_prep.manifest import ShardInfo, TokenizerInfo
-from data_prep.mixing import count_uses, counts_of_source, rounds_of
+from data_prep.mixing import count_uses, counts_of_source, group_uses
 from data_prep.packing import pack_sequences
 from data_prep.pairing.objectives import make_pairs
 from data_prep.pairing.pairs import SegmentPairs, concatenate_pairs
@@ -55,8 +55,8 @@ def build_bucket(
         "sentences": len(documents.sentence_lengths),
         "tokens_in_documents": len(documents.token_ids),
     }
-    rounds = rounds_of(count_uses(documents.sources, per_copy, copy))
-    documents, pairs, pair_counts = _pair_rounds(documents, rounds, config, task)
+    groups = group_uses(documents.sources, count_uses(documents.sources, per_copy, copy, bucket))
+    documents, pairs, pair_counts = _pair_groups(documents, groups, config, task)
     counts["tokens_taken"] = len(documents.token_ids)
     for source, name in enumerate(one.name for one in config.corpus.sources):
         of_source = documents.document_tokens[documents.sources == source]
@@ -72,26 +72,27 @@ def build_bucket(
     return BuildResult(shards=shards, statistics=counts | pair_counts | sums)
 
 
-def _pair_rounds(
-    documents: TokenizedDocuments, rounds: Sequence[IntArray], config: DataPrepConfig, task: tuple[int | str, ...]
+def _pair_groups(
+    documents: TokenizedDocuments, groups: Sequence[IntArray], config: DataPrepConfig, task: tuple[int | str, ...]
 ) -> tuple[TokenizedDocuments, SegmentPairs, dict[str, int]]:
-    """Return the documents of all rounds, shuffled inside each, their pairs, and the summed counts.
+    """Return the documents of all groups, shuffled inside each, their pairs, and the summed counts.
 
-    Pairs stay inside a round, where no document is twice: a random B is never from another use of A's document.
+    Instances stay inside a group, which has one source and no document twice: a random B is in A's language, and never
+    from another use of A's document.
     """
     taken: list[TokenizedDocuments] = []
     pairs: list[SegmentPairs] = []
     counts: Counter[str] = Counter()
-    for number, rows in enumerate(rounds or [np.zeros(0, dtype=np.int64)]):
+    for number, rows in enumerate(groups or [np.zeros(0, dtype=np.int64)]):
         taken.append(take_documents(documents, rows[permutation(len(rows), *task, "documents", number)]))
-        of_round, counts_of_round = make_pairs(
+        of_group, counts_of_group = make_pairs(
             taken[-1],
             config.pairs,
             max_seq_length=config.sequence.max_seq_length,
             rng=generator(*task, "pairs", number),
         )
-        pairs.append(of_round)
-        counts.update(counts_of_round)
+        pairs.append(of_group)
+        counts.update(counts_of_group)
     offsets = np.cumsum([0, *(len(part.token_ids) for part in taken[:-1])])
     return concatenate_documents(taken), concatenate_pairs(pairs, offsets), dict(counts)
 

@@ -1,12 +1,16 @@
 """Paths of the config -> the corpus files, sorted, with their sizes. Listing happens once, in the parent process."""
 
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path, PurePosixPath
+from stat import S_ISDIR
 from typing import Any
 
 import fsspec
+from fsspec.utils import glob_translate
 
 from data_prep.corpus_config import CorpusConfig, CorpusFormat
 
@@ -42,7 +46,9 @@ class CorpusFile:
 
 
 def list_files(config: CorpusConfig, exclude: Sequence[Path]) -> list[CorpusFile]:
-    """Return the files that each source's `paths` name, sorted by path, none below the local folders `exclude`.
+    """Return the files that each source's `paths` name, by source and path, none below the local folders `exclude`.
+
+    Of a document that is in several files the first in this order counts.
 
     A folder gives its files with a suffix of the format, hidden ones left out. Raises ValueError for a path that
     does not exist, matches nothing or only files in `exclude`, for a file of two sources and a corpus of zero bytes.
@@ -57,7 +63,7 @@ def list_files(config: CorpusConfig, exclude: Sequence[Path]) -> list[CorpusFile
         found |= {file.path: file for file in files}
     if not sum(file.size for file in found.values()):
         raise ValueError(f"corpus.paths: all {len(found)} files are empty, the first is {min(found)}")
-    return [found[path] for path in sorted(found)]
+    return sorted(found.values(), key=lambda file: (file.source, file.path))
 
 
 def _list_source(config: CorpusConfig, exclude: Sequence[Path], number: int) -> list[CorpusFile]:
@@ -93,25 +99,28 @@ def _match(path: str, corpus_format: CorpusFormat) -> list[CorpusFile]:
     try:
         filesystem, name = fsspec.core.url_to_fs(path)
         if filesystem.isfile(name):
-            return _describe(filesystem, [filesystem.info(name)])
+            return _describe(filesystem, [_local_info(name) if _is_local(filesystem) else filesystem.info(name)])
         if filesystem.isdir(name):
             return _list_folder(filesystem, name, corpus_format)
         if not has_magic(name):
             raise ValueError("it does not exist")
-        infos = filesystem.glob(name, detail=True).values()
+        infos = _glob(filesystem, name)
+        files = _describe(filesystem, (info for info in infos if info["type"] != "directory"))
+        for folder in (info for info in infos if info["type"] == "directory"):
+            files += _list_folder(filesystem, folder["name"], corpus_format)
     except Exception as error:  # a remote file system raises whatever its network library does
         kind = "" if isinstance(error, ImportError | OSError | ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"corpus.paths: cannot list {path!r}: {kind}{error}") from error
-    files = _describe(filesystem, (info for info in infos if info["type"] != "directory"))
-    for folder in (info for info in infos if info["type"] == "directory"):
-        files += _list_folder(filesystem, folder["name"], corpus_format)
-    return files
+    return _drop_other_names(files) if _is_local(filesystem) else files
 
 
 def _list_folder(filesystem: Any, folder: str, corpus_format: CorpusFormat) -> list[CorpusFile]:
-    infos = filesystem.find(folder, detail=True)
-    visible = [name for name in infos if not any(part.startswith(".") for part in _parts_below(name, folder))]
-    wanted = [infos[name] for name in visible if _is_wanted(name, corpus_format)]
+    local = _is_local(filesystem)
+    infos = {} if local else filesystem.find(folder, detail=True)
+    names = list(_walk(folder) if local else infos)
+    visible = [name for name in names if not any(part.startswith(".") for part in _parts_below(name, folder))]
+    matching = [name for name in visible if _is_wanted(name, corpus_format)]
+    wanted = [_local_info(name) if local else infos[name] for name in matching]
     if visible and not wanted:
         kind = " or ".join(_SUFFIXES[corpus_format]) or "suffixless"
         raise ValueError(
@@ -119,6 +128,68 @@ def _list_folder(filesystem: Any, folder: str, corpus_format: CorpusFormat) -> l
             f"such as {PurePosixPath(visible[0]).name}; name them by a glob such as {folder}/* to take them"
         )
     return _describe(filesystem, wanted)
+
+
+def _is_local(filesystem: Any) -> bool:
+    return "file" in filesystem.protocol
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield the files below a local folder and below the folders that links in it name, each real folder once."""
+    seen: set[str] = set()
+    for path, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (str(Path(path, name)) for name in files)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _glob(filesystem: Any, pattern: str) -> list[dict[str, Any]]:
+    if not _is_local(filesystem):
+        return list(filesystem.glob(pattern, detail=True).values())
+    # fsspec's own goes into no folder that is a link, pathlib's into none for `**`.
+    root = Path("/")
+    base, stars, _ = pattern.partition("**")
+    if not stars:
+        return [_local_info(str(path)) for path in root.glob(pattern[1:])]
+    start = base[1:].rpartition("/")[0]
+    folders = root.glob(start) if start else [root]
+    below = [str(path) for folder in folders if folder.is_dir() for path in _all_below(folder)]
+    return [_local_info(name) for name in filter(re.compile(glob_translate(pattern)).match, below)]
+
+
+def _all_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield all that is below a local folder, links followed but for those back to a folder that holds them."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in folder.iterdir():
+        yield path
+        if path.is_dir():
+            yield from _all_below(path, (*above, real))
+
+
+def _local_info(name: str) -> dict[str, Any]:
+    """Return what fsspec's `info` says of a file, of a link's target rather than the link."""
+    found = Path(name).stat()
+    kind = "directory" if S_ISDIR(found.st_mode) else "file"
+    return {"name": name, "type": kind, "size": found.st_size, "mtime": found.st_mtime}
+
+
+def _drop_other_names(files: list[CorpusFile]) -> list[CorpusFile]:
+    """Return the local files without those that lie in the same folder under another path, by way of a link."""
+    found: dict[tuple[str, str], CorpusFile] = {}
+    for file in sorted(files, key=lambda file: (len(file.path), file.path)):
+        folder, name = os.path.split(file.path)
+        found.setdefault((os.path.realpath(folder), name), file)
+    return list(found.values())
 
 
 def _is_wanted(name: str, corpus_format: CorpusFormat) -> bool:
@@ -131,10 +202,9 @@ def _parts_below(name: str, folder: str) -> tuple[str, ...]:
 
 
 def _describe(filesystem: Any, infos: Iterable[dict[str, Any]]) -> list[CorpusFile]:
-    local = "file" in filesystem.protocol
     return [
         CorpusFile(
-            path=info["name"] if local else filesystem.unstrip_protocol(info["name"]),
+            path=info["name"] if _is_local(filesystem) else filesystem.unstrip_protocol(info["name"]),
             size=int(info.get("size") or 0),
             version=str(next((info[key] for key in _VERSIONS if info.get(key)), "")),
         )

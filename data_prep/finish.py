@@ -13,6 +13,7 @@ from data_prep.build import BuildResult
 from data_prep.config import DataPrepConfig
 from data_prep.corpus import CorpusFile
 from data_prep.corpus_config import CorpusConfig, OnError
+from data_prep.filtering.filters import DROPPED_BY
 from data_prep.manifest import (
     HELD_OUT,
     MANIFEST_NAME,
@@ -57,7 +58,7 @@ def describe_corpus(files: Sequence[CorpusFile]) -> dict[str, Any]:
     folders = [PurePosixPath(file.path).parent for file in files]
     above_all = (folder for folder in (folders[0], *folders[0].parents) if all(map(_below(folder), folders)))
     shared = next(above_all, PurePosixPath())  # URLs and local paths together have no common folder
-    names = [f"{file.path.removeprefix(str(shared))}\t{file.size}" for file in files]
+    names = [f"{file.path.removeprefix(str(shared))}\t{file.size}\t{file.source}" for file in files]
     return {
         "files": len(files),
         "bytes": sum(file.size for file in files),
@@ -119,7 +120,7 @@ def _without_places(recorded: dict[str, Any]) -> dict[str, Any]:
     # Contents are compared apart: the corpus by `describe_corpus`, a vocabulary by the tokenizer's sha256.
     vocab_file = "a file" if recorded["tokenizer"]["vocab_file"] else None
     corpus = recorded["corpus"]
-    sources = [{**source, "paths": None} for source in corpus["sources"]]
+    sources = [{**source, "paths": None} for source in corpus.get("sources", [])]  # older releases had none
     return {
         **recorded,
         "corpus": {**corpus, "paths": None, "sources": sources},
@@ -181,10 +182,11 @@ def make_manifest(
         statistics[task.split].update(_of_copy(result, task.copy))
     read, sources = split_sources(counts)
     if not splits[TRAIN]:
+        dropped = "".join(f", {count} {name}" for name, count in read.items() if name.startswith(DROPPED_BY))
         raise ValueError(
             f"the corpus gives no train instance: {counts.get('documents', 0)} documents, "
-            f"{counts.get('sentences', 0)} sentences, {counts.get('skipped_documents', 0)} documents skipped; "
-            "give more text, or check corpus.format and held_out_fraction"
+            f"{counts.get('sentences', 0)} sentences, {counts.get('skipped_documents', 0)} documents skipped{dropped}; "
+            "give more text, check corpus.format and held_out_fraction, or loosen corpus.filters"
         )
     return Manifest(
         format_version=FORMAT_VERSION,

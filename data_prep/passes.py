@@ -8,16 +8,15 @@ from numpy.typing import NDArray
 
 from data_prep.atomic_file import remove_unfinished
 from data_prep.config import DataPrepConfig
-from data_prep.corpus_config import CorpusConfig
 from data_prep.executors.executor import run_stage
 from data_prep.filtering.filters import FilterStep
-from data_prep.filtering.signatures import SignatureStep
+from data_prep.filtering.signatures import SignatureStep, ids_dir
 from data_prep.manifest import TokenizerInfo
-from data_prep.mixing import split_sources, uses_per_copy
 from data_prep.plan import Plan, num_build_tasks, write_tasks
 from data_prep.reading.readers import CorpusReader
 from data_prep.regroup import RegroupStep, ScatteredBuckets
 from data_prep.tasks import BuildStep, ScatterStep
+from data_prep.weigh import WeighStep, weigh_sources
 
 
 def scatter(config: DataPrepConfig, plan: Plan, tokenizer_file: Path, scattered: ScatteredBuckets) -> None:
@@ -25,6 +24,7 @@ def scatter(config: DataPrepConfig, plan: Plan, tokenizer_file: Path, scattered:
     scatter_dir = scattered.scatter_dir
     scatter_dir.mkdir(parents=True, exist_ok=True)
     remove_unfinished(scatter_dir)  # a killed run leaves files of gigabytes under names that no rerun writes again
+    remove_unfinished(ids_dir(scattered.near_duplicates_dir))
     write_tasks(scatter_dir, plan.tasks)
     # The work directory may serve other output directories later: its tasks use their own copy.
     own_tokenizer = scatter_dir / "tokenizer.json"
@@ -61,14 +61,21 @@ def regroup(config: DataPrepConfig, scattered: ScatteredBuckets, tokenizer: Toke
     )
 
 
-def weigh_sources(corpus: CorpusConfig, counts: dict[str, int]) -> NDArray[np.float64]:
-    """Return how often a document of each source is taken in one copy, by the tokens that were read."""
-    if not corpus.sources:
-        return np.ones(1)
-    read = split_sources(counts)[1]
-    tokens = [read.get(source.name, {}).get("tokens", 0) for source in corpus.sources]
-    weights = [source.weight for source in corpus.sources if source.weight is not None]
-    return uses_per_copy(tokens, weights or None, corpus.exponent)
+def weigh(config: DataPrepConfig, scattered: ScatteredBuckets) -> NDArray[np.float64]:
+    """Return how often a document of each source is taken in one copy; where sources have weights, count them first."""
+    corpus = config.corpus
+    if corpus.exponent is None and all(source.weight is None for source in corpus.sources):
+        return np.ones(max(len(corpus.sources), 1))
+    scattered.weights_dir.mkdir(parents=True, exist_ok=True)
+    run_stage(
+        "weigh",
+        [WeighStep(scattered, corpus.near_duplicates is not None, len(corpus.sources))],
+        stage_dir=scattered.weights_dir,
+        config=config.executor,
+        task_sizes=[1] * scattered.buckets.train,
+        unit=" tasks",
+    )
+    return weigh_sources(corpus, scattered)
 
 
 def build(

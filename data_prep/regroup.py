@@ -46,6 +46,11 @@ class ScatteredBuckets:
         """The folder of the passes between that find near duplicates."""
         return self.scatter_dir / "near_duplicates"
 
+    @property
+    def weights_dir(self) -> Path:
+        """The folder of the pass that counts the tokens of each source."""
+        return self.scatter_dir / "weights"
+
     def locate(self, bucket: int) -> tuple[list[Path], int]:
         """Return the files that hold a bucket, and its number in them; `bucket` counts over both splits."""
         if self.buckets_per_group == 1:

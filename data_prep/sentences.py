@@ -12,11 +12,11 @@ _ISO_639_1 = (
 )
 
 
-def check_language(language: str) -> None:
-    """Raise ValueError unless `language` is an ISO 639-1 code, alone or with a subtag (`zh`, `pt-br`)."""
+def check_language(language: str, key: str = "sentences.language") -> None:
+    """Raise ValueError that names `key` unless `language` is an ISO 639-1 code, or one and a subtag (`zh`, `pt-br`)."""
     if language.partition("-")[0] not in _ISO_639_1.split():
         raise ValueError(
-            f"sentences.language={language!r} is not an ISO 639-1 code: use one such as en, de, es, fr, hi, ja, ru "
+            f"{key}={language!r} is not an ISO 639-1 code: use one such as en, de, es, fr, hi, ja, ru "
             "or zh (for a language without such a code, the one whose punctuation is nearest)"
         )
 

@@ -5,8 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,12 @@ BUILD_VERSION = 2
 # `on_error=raise` has read all there is, as it does under `skip` (`finish.check_skipped` looks at the other way round);
 # weights count in build.
 UNNAMED = ("paths", "on_error", "exponent", "weight")
+
+# Packages that datatrove's word tokenizers of single languages call, and the dictionary of one of them.
+WORD_TOKENIZERS = (
+    "spacy", "jieba", "pyvi", "sudachipy", "sudachidict-core", "stanza", "pythainlp", "indic-nlp-library", "kiwipiepy",
+    "khmer-nltk", "laonlp", "botok", "pyidaungsu-numpy2",
+)  # fmt: skip
 
 
 def work_dir(config: DataPrepConfig) -> Path:
@@ -90,15 +95,24 @@ def _read_by(corpus: CorpusConfig) -> dict[str, Any]:
 def _of_format(corpus: CorpusConfig) -> list[str]:
     """Return the libraries that decide what text a document has."""
     formats = [source.format for source in corpus.each_source()]
-    return ["warcio", "trafilatura", "lxml"] if CorpusFormat.warc in formats else []
+    of_warc = ["warcio", "trafilatura", "justext", "lxml", "lxml_html_clean"]
+    return of_warc if CorpusFormat.warc in formats else []
 
 
 def _of_filters(corpus: CorpusConfig) -> list[str]:
     """Return the libraries that decide which documents are left out."""
     if not corpus.filters and not corpus.near_duplicates:
         return []
-    in_languages = any("language" in one.options for one in corpus.filters)  # by their own tokenizers, mostly spaCy's
-    return ["datatrove", "regex", *(["spacy"] if in_languages and find_spec("spacy") else [])]
+    in_languages = any("language" in one.options for one in corpus.filters)
+    return ["datatrove", "regex", *(filter(_is_installed, WORD_TOKENIZERS) if in_languages else [])]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _libraries(*names: str) -> dict[str, str]:

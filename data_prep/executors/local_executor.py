@@ -5,14 +5,14 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
-from data_prep.executors.stage import StageExecutor, TaskError, describe_error
+from data_prep.executors.stage import StageExecutor, TaskError, describe_error, run_in_worker
 
 
 class LocalExecutor(StageExecutor, LocalPipelineExecutor):  # type: ignore[misc]  # datatrove has no types
@@ -37,13 +37,17 @@ class LocalExecutor(StageExecutor, LocalPipelineExecutor):  # type: ignore[misc]
         context.set_forkserver_preload(["data_prep.reading.readers", "data_prep.tasks"])  # a second of imports a worker
         workers = min(self.workers, len(ranks))
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-            futures: dict[Future[None], int] = {}
+            waiting = list(reversed(ranks))
+            running: dict[Future[None], int] = {}
             try:
-                for rank in ranks:
-                    futures[pool.submit(self._run_for_rank, rank)] = rank
-                for future in as_completed(futures):
-                    rank = futures[future]
-                    future.result()
+                while waiting or running:
+                    while waiting and len(running) < workers:  # what the pool has queued it starts after a failure too
+                        rank = waiting.pop()
+                        running[pool.submit(run_in_worker, self, rank)] = rank
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        rank = running.pop(future)
+                        future.result()
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():

@@ -13,7 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
 from data_prep.executor_config import RayConfig
-from data_prep.executors.stage import StageExecutor, TaskError, describe_error
+from data_prep.executors.stage import StageExecutor, TaskError, describe_error, run_in_worker
 
 REACH_SECONDS = 30.0
 OBJECT_STORE_BYTES = 100_000_000  # of a cluster started here: only the executor itself, some kilobytes, goes through it
@@ -41,6 +41,7 @@ class RayExecutor(StageExecutor, RayPipelineExecutor):  # type: ignore[misc]  # 
 
         memory = {"memory": int(self.cluster.mem_gb_per_task * 1e9)} if self.cluster.mem_gb_per_task else {}
         with _connected(self.cluster, self.workers):
+            _check_nodes(self.cluster)
             # No retries: for want of memory Ray would try for ever.
             remote = ray.remote(_run_task).options(num_cpus=self.cluster.cpus_per_task, max_retries=0, **memory)
             executor = ray.put(self)
@@ -75,7 +76,7 @@ class RayExecutor(StageExecutor, RayPipelineExecutor):  # type: ignore[misc]  # 
 
 def _run_task(executor: RayExecutor, rank: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    executor._run_for_rank(rank)
+    run_in_worker(executor, rank)
 
 
 @contextmanager
@@ -104,6 +105,24 @@ def _connected(cluster: RayConfig, workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_nodes(cluster: RayConfig) -> None:
+    # Ray itself waits for ever, and in silence, for a node that can take the task.
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    for key, asked, resource, unit in (
+        ("cpus_per_task", cluster.cpus_per_task, "CPU", 1),
+        ("mem_gb_per_task", cluster.mem_gb_per_task or 0, "memory", 1e9),
+    ):
+        largest = max((node.get(resource, 0) for node in nodes), default=0)
+        nodes = [node for node in nodes if node.get(resource, 0) >= int(asked * unit)]
+        if not nodes:
+            raise TaskError(
+                f"executor.ray.{key}={asked} is more than any node of Ray has: the largest that could take a task has "
+                f"{largest / unit:g}\nFinished tasks are kept: lower it or add a node, and run the same command again"
+            )
 
 
 def _check_reachable(address: str | None) -> None:

@@ -62,6 +62,8 @@ class SlurmExecutor(StageExecutor, SlurmPipelineExecutor):  # type: ignore[misc]
             env_command="\n".join([slurm.setup, python_first] if slurm.setup else [python_first]),
         )
         self.stage_dir = stage_dir
+        self.job_ids: list[str] = []  # of the arrays, in the order of their tasks
+        self.job_id_retriever = self._note_job
 
     def run_tasks(self, ranks: Sequence[int]) -> None:
         """Submit these tasks and wait for them. Raises TaskError for those that fail, or when SLURM does not answer.
@@ -130,6 +132,10 @@ class SlurmExecutor(StageExecutor, SlurmPipelineExecutor):  # type: ignore[misc]
                     f"Script: {self.stage_dir / 'launch_script.slurm'}"
                 ) from error
 
+    def _note_job(self, words: str) -> str:
+        self.job_ids.append(words.split()[-1])
+        return self.job_ids[-1]
+
     def _follow(self, ranks: Sequence[int]) -> None:
         """Wait until all tasks have left their markers, or none is left in SLURM's queue."""
         unfinished = set(ranks)
@@ -163,16 +169,18 @@ class SlurmExecutor(StageExecutor, SlurmPipelineExecutor):  # type: ignore[misc]
         return sorted(path for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
     def _explain_lost(self, ranks: Sequence[int], lost: Sequence[int]) -> TaskError:
-        place = sorted(ranks).index(lost[0]) // self.tasks_per_job % self.max_array_size
-        logs = sorted(Path(self.slurm_logs_folder).glob(f"*_{place}.out"), key=lambda path: path.stat().st_mtime)
-        lines = logs[-1].read_text(errors="replace").splitlines() if logs else []
-        telling = [line for line in lines if "slurmstepd" in line] or lines  # "DUE TO TIME LIMIT", "oom_kill event"
-        words = f"; {logs[-1]} ends with: {telling[-1].strip()}" if telling else ""
+        array, place = divmod(sorted(ranks).index(lost[0]) // self.tasks_per_job, self.max_array_size)
+        log = Path(self.slurm_logs_folder) / f"{self.job_ids[array]}_{place}.out"
+        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        of_slurm = [line for line in lines if "slurmstepd" in line]  # "DUE TO TIME LIMIT", "oom_kill event"
+        telling = of_slurm or lines
+        words = f"; {log} ends with: {telling[-1].strip()}" if telling else ""
         names = ", ".join(map(str, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        cause = ", most likely for want of time or memory" if of_slurm else ""
+        remedy = "raise executor.slurm.time or mem_per_cpu_gb, or lower executor.bucket_bytes, and " if of_slurm else ""
         return TaskError(
-            f"SLURM ended tasks without a result, most likely for want of time or memory: {names}{words}\n"
-            f"Finished tasks are kept: raise executor.slurm.time or mem_per_cpu_gb, or lower executor.bucket_bytes, "
-            f"and run the same command again. Logs: {self.slurm_logs_folder}"
+            f"SLURM ended tasks without a result{cause}: {names}{words}\n"
+            f"Finished tasks are kept: {remedy}run the same command again. Logs: {self.slurm_logs_folder}"
         )
 
 

@@ -62,9 +62,18 @@ class StageExecutor(PipelineExecutor):  # type: ignore[misc]  # datatrove has no
         return TaskError(f"{words}\nFinished tasks are kept: mend it and run the same command again. Log: {log}")
 
 
+def run_in_worker(executor: StageExecutor, rank: int) -> None:
+    """Run one task in a process of its own. Raises TaskError, whatever failed: not every error survives pickling."""
+    try:
+        executor._run_for_rank(rank)
+    except Exception as error:
+        raise TaskError(describe_error(error)) from error
+
+
 def describe_error(error: Exception) -> str:
     """Return what a failed task says to the user: the message alone where the user can mend it, else its kind too."""
-    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+    for_user = isinstance(error, ValueError | OSError | TaskError)
+    return str(error) if for_user else f"{type(error).__name__}: {error}"
 
 
 def _remember_failures(step: PipelineStep) -> list[Exception]:

@@ -16,15 +16,17 @@ def find_near_duplicates(
 ) -> None:
     """Run what is left of both passes on the signatures in `folder`, then remove these. Raises TaskError."""
     clusters = ClusterStep(folder, buckets)
-    if clusters.is_finished():
-        return
-    run_stage(
-        "near pairs",
-        [PairsStep(folder, config)],
-        stage_dir=pairs_dir(folder),
-        config=executor,
-        task_sizes=[1] * config.num_buckets,
-        unit=" tasks",
-    )
-    run_stage("clusters", [clusters], stage_dir=clusters_dir(folder), config=executor, task_sizes=[1], unit=" tasks")
-    shutil.rmtree(signatures_dir(folder))
+    if not clusters.is_finished():
+        run_stage(
+            "near pairs",
+            [PairsStep(folder, config)],
+            stage_dir=pairs_dir(folder),
+            config=executor,
+            task_sizes=[1] * config.num_buckets,
+            unit=" tasks",
+        )
+        run_stage(
+            "clusters", [clusters], stage_dir=clusters_dir(folder), config=executor, task_sizes=[1], unit=" tasks"
+        )
+    if signatures_dir(folder).is_dir():  # also those that a run left that ended before it could remove them
+        shutil.rmtree(signatures_dir(folder))

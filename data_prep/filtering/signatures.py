@@ -12,12 +12,13 @@ from datatrove.data import Document
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupSignature
 from numpy.typing import NDArray
 
-from data_prep.atomic_file import atomic_file, remove_unfinished, write_atomically
+from data_prep.atomic_file import atomic_file, remove_unfinished
 from data_prep.documents import document_id
 from data_prep.filter_config import NearDuplicatesConfig
 from data_prep.filtering.words import UnicodeWords
 
 SHINGLES_AT_A_TIME = 512  # times 112 hashes of 8 bytes: what fits a core's cache
+DOCUMENTS_AT_A_TIME = 1 << 14  # whose sorted lines take 1 MB
 LINES_AT_A_TIME = 128  # of every signature file at once: 9 kB
 
 
@@ -61,11 +62,13 @@ class SignatureStep(MinhashDedupSignature):  # type: ignore[misc]  # datatrove h
         bands = signatures.reshape(-1, self.config.num_buckets, self.config.hashes_per_bucket).swapaxes(0, 1)
         for band, hashes in enumerate(bands):
             order = np.lexsort(hashes.T[::-1])
-            lines = np.empty(len(order), [("hashes", "<u8", hashes.shape[1]), ("document", "<u4")])
-            lines["hashes"], lines["document"] = hashes[order], order
             path = band_dir(self.folder, band) / f"{rank:05d}.minhash.sig"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lines.tobytes())
+            with atomic_file(path) as file:
+                for some in np.array_split(order, len(order) // DOCUMENTS_AT_A_TIME + 1):
+                    lines = np.empty(len(some), [("hashes", "<u8", hashes.shape[1]), ("document", "<u4")])
+                    lines["hashes"], lines["document"] = hashes[some], some
+                    file.write(lines.data)
 
 
 class PairsStep(MinhashDedupBuckets):  # type: ignore[misc]
@@ -109,9 +112,14 @@ def pairs_dir(folder: Path) -> Path:
     return folder / "pairs"
 
 
+def ids_dir(folder: Path) -> Path:
+    """Return where the ids of signed documents lie, a file a scatter task."""
+    return folder / "ids"
+
+
 def ids_file(folder: Path, rank: int) -> Path:
     """Return where scatter task `rank` puts the ids of the documents it signed, in the order of their numbers."""
-    return folder / "ids" / f"{rank:05d}.ids"
+    return ids_dir(folder) / f"{rank:05d}.ids"
 
 
 def minhash_config(config: NearDuplicatesConfig) -> MinhashConfig:

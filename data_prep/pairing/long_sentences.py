@@ -11,7 +11,7 @@ from data_prep.tokenized import TokenizedDocuments
 def split_long_sentences(documents: TokenizedDocuments, max_tokens: int) -> tuple[TokenizedDocuments, int]:
     """Return the documents with every sentence over `max_tokens` in parts, and how many sentences that were.
 
-    Parts begin at word starts and are about equal, half of `max_tokens` or less unless a word is longer. Lists, tables
+    Parts begin at word starts and are about equal, half of `max_tokens`, up to a word more. Lists, tables
     and classical Chinese have such sentences: at 125 tokens, truncation ate 20 % of the CIA factbook and 22 % of four
     Chinese novels; with parts it is 14 %, near the 12 % of ordinary prose.
     """

@@ -54,7 +54,8 @@ def make_next_sentence_pairs(
     )
     pairs = truncate_outer_ends(whole, max_tokens)
     counts = count_next_sentence_pairs(text, whole, pairs)
-    return pairs, {"documents_without_partner": int(partners == 1), **unused, **counts}
+    alone = {"documents_without_partner": 1, "instances_without_partner": len(pairs)} if partners == 1 else {}
+    return pairs, {"documents_without_partner": 0, "instances_without_partner": 0, **alone, **unused, **counts}
 
 
 def draw_donors(chunks: Chunks, is_cut: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:

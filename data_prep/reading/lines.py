@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 CHUNK_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 END = sys.maxsize  # beyond the last byte of any file
 
 
@@ -20,7 +21,8 @@ class Line(NamedTuple):
 def iterate_lines(file: IO[bytes], limit: int, start: int = 0, stop: int = END) -> Iterator[Line]:
     """Yield the lines that begin at byte `start` or later, to the end of the file; the reader stops where it wants to.
 
-    Of a line of more than `limit` bytes, `data` has `limit + 1`. Nothing is yielded when no line begins before `stop`.
+    Of a line of more than `limit` bytes, `data` has `limit + 1`. A byte order mark before the first line is not in its
+    `data`; alone, it is no line. Nothing is yielded when no line begins before `stop`.
     """
     offset = _find_line(file, start, stop) if start else 0
     if offset is None:
@@ -30,8 +32,11 @@ def iterate_lines(file: IO[bytes], limit: int, start: int = 0, stop: int = END) 
         length = len(data)
         if length > limit and not data.endswith(b"\n"):
             length += _skip_line(file)
-        number += 1
-        yield Line(number, offset, data, length)
+        if offset == 0:
+            data = data.removeprefix(BYTE_ORDER_MARK)
+        if data:
+            number += 1
+            yield Line(number, offset, data, length)
         offset += length
 
 

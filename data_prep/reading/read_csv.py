@@ -7,13 +7,11 @@ from typing import IO
 from data_prep.reading.lines import iterate_lines
 from data_prep.reading.unreadable import Found, Reason, Unreadable, check_text, no_column, not_utf8
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
 
 def read_csv(file: IO[bytes], delimiter: str, text_key: str, limit: int) -> Iterator[Found]:
     """Yield the column `text_key` of every row, with the line where the row begins; blank lines are passed over.
 
-    A row that breaks the quoting ends the file: where the next one begins can't be known.
+    A row that breaks the quoting, or is above `limit`, ends the file: where the next one begins can't be known.
     """
     csv.field_size_limit(limit)  # characters; it holds for the whole process
     lines = _DecodedLines(file, limit)
@@ -22,6 +20,7 @@ def read_csv(file: IO[bytes], delimiter: str, text_key: str, limit: int) -> Iter
     first = 1
     try:
         for row in rows:
+            lines.row_bytes = 0
             problem, lines.problem = lines.problem, None
             if header is None:
                 header = row
@@ -31,28 +30,38 @@ def read_csv(file: IO[bytes], delimiter: str, text_key: str, limit: int) -> Iter
             elif row:
                 yield problem or (first, _pick(row, header, text_key, limit))
             first = rows.line_num + 1
+    except _RowTooLargeError:
+        yield first, _too_large(lines.row_bytes, limit)
     except csv.Error as error:
         yield first, _broken(error)
 
 
+class _RowTooLargeError(Exception):
+    """The lines of a row are together above the limit."""
+
+
 class _DecodedLines:
-    """The lines as text; `problem` is the first that could not be decoded since it was last set to None."""
+    """The lines as text; `problem` is the first that could not be decoded since it was last set to None.
+
+    `row_bytes` counts what was read since it was last set to 0.
+    """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self.lines = iterate_lines(file, limit)
         self.limit = limit
         self.problem: Found | None = None
+        self.row_bytes = 0
 
     def __iter__(self) -> Iterator[str]:
         for line in self.lines:
-            if line.length > self.limit:
-                raise csv.Error(f"a line of {line.length:,} bytes is above corpus.max_document_bytes={self.limit}")
-            data = line.data.removeprefix(_BYTE_ORDER_MARK) if line.number == 1 else line.data
+            self.row_bytes += line.length
+            if self.row_bytes > self.limit:
+                raise _RowTooLargeError
             try:
-                yield data.decode()
+                yield line.data.decode()
             except UnicodeDecodeError as error:
                 self.problem = self.problem or (line.number, not_utf8(error))
-                yield data.decode(errors="replace")
+                yield line.data.decode(errors="replace")
 
 
 def _pick(row: list[str], header: list[str], text_key: str, limit: int) -> str | Unreadable:
@@ -61,6 +70,15 @@ def _pick(row: list[str], header: list[str], text_key: str, limit: int) -> str |
     return Unreadable(
         Reason.bad_row,
         f"{len(row)} fields, but the first line names {len(header)}; quote the fields that hold a separator",
+    )
+
+
+def _too_large(size: int, limit: int) -> Unreadable:
+    return Unreadable(
+        Reason.too_large,
+        f"a row that begins here has {size:,} bytes or more, above corpus.max_document_bytes={limit}; close its "
+        "quotes, divide it, or raise the limit where memory allows: where the next row begins can't be known, so all "
+        "that follows is left out with it",
     )
 
 

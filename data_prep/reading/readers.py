@@ -25,7 +25,15 @@ from data_prep.reading.read_lines import read_blank_line_separated, read_json_li
 from data_prep.reading.read_tables import read_arrow, read_parquet
 from data_prep.reading.read_warc import check_packages, read_warc
 from data_prep.reading.read_wikiextractor import read_wikiextractor
-from data_prep.reading.unreadable import Found, Reason, SkippedDocuments, Unreadable, is_damage, raise_unreadable
+from data_prep.reading.unreadable import (
+    Found,
+    Reason,
+    SkippedDocuments,
+    Unreadable,
+    WatchedFile,
+    is_damage,
+    raise_unreadable,
+)
 
 SOURCE = "source_number"  # in a document's metadata: which of `corpus.sources`
 
@@ -112,7 +120,8 @@ def _find(file: IO[bytes], part: CorpusPart, corpus: CorpusConfig) -> Iterator[F
         yield from read_arrow(file, corpus.text_key, corpus.max_document_bytes)
         return
     compression = compression_of(part.path)
-    raw: Any = _decompress(file, compression) if compression else file
+    watched = WatchedFile(file)
+    raw: Any = _decompress(watched, compression) if compression else file
     plain = io.BufferedReader(raw, BUFFER_BYTES)  # fsspec's own remote files read a line at a time, slowly
     try:
         yield from _find_in_plain(plain, part, corpus)
@@ -120,7 +129,7 @@ def _find(file: IO[bytes], part: CorpusPart, corpus: CorpusConfig) -> Iterator[F
             # A compressed file of nothing still has a header; pyarrow takes zero bytes for a complete stream.
             raise OSError("it has zero bytes")
     except OSError as error:
-        if not (compression and is_damage(error)):
+        if not (compression and is_damage(error, watched)):
             raise
         message = f"cannot be decompressed ({error}); fetch or compress the file again"
         yield 0, Unreadable(Reason.unreadable_file, message)
@@ -145,7 +154,7 @@ def _find_in_plain(file: IO[bytes], part: CorpusPart, corpus: CorpusConfig) -> I
     raise AssertionError(corpus.format)
 
 
-def _decompress(file: IO[bytes], compression: str) -> Any:
+def _decompress(file: WatchedFile, compression: str) -> Any:
     # pyarrow, because Python's zstandard takes a truncated stream for a complete one.
     import pyarrow
 

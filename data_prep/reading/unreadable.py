@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import IO, Any
 
 MAX_LISTED = 20
 
@@ -87,11 +88,32 @@ def no_column(text_key: str, columns: list[str]) -> Unreadable:
     )
 
 
-def is_damage(error: Exception) -> bool:
-    """Return whether pyarrow speaks of a file's content: failures of the file system and the network have other forms.
+class WatchedFile:
+    """An open file that pyarrow reads; `failed` says whether the file system or the network ever raised."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.failed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the file, noting that it failed."""
+        try:
+            return self.file.read(size)
+        except Exception:
+            self.failed = True
+            raise
+
+
+def is_damage(error: Exception, file: WatchedFile) -> bool:
+    """Return whether pyarrow speaks of the content of `file`: whatever the file itself has raised is no damage.
 
     pyarrow's own errors are a bare OSError without a number, or subclasses of ArrowException.
     """
+    if file.failed:
+        return False
     return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
 
 

@@ -20,6 +20,9 @@ from pretrain.data.reader import BlockReader
 from pretrain.distributed import FailureElsewhereError, Ranks
 from pretrain.seeds import mask_seed
 
+SEQUENCES_AT_ONCE = 4096
+"""Sequences whose dynamic masks are drawn in one go: enough to make numpy worth while."""
+
 
 class WeightedBatch(NamedTuple):
     """A micro-batch, whether it counts (1.0) or fills a rank that is short of a stream (0.0), and its place."""
@@ -135,12 +138,21 @@ def prepare_step(
 def _draw_masks(
     shares: dict[int, Block], runs: dict[int, list[RowRun]], order: PhaseOrder, masking: MaskingRules
 ) -> dict[int, Block]:
-    """Return the streams' shares of a step with masks. All are drawn at once: a share may be one sequence."""
+    """Return the streams' shares of a step with masks.
+
+    They are drawn together, as a share may be one sequence, but some thousands at a time, as a step may have millions
+    of tokens: drawing takes about 100 bytes a token.
+    """
     places: list[Place] = []
     for run in chain.from_iterable(runs.values()):
         seed = mask_seed(order.seed, phase=order.phase, epoch=run.epoch)
         places += [Place(seed, run.shard, run.block, row) for row in run.rows.tolist()]
-    masked = draw_masks(concatenate_blocks([*shares.values()]), masking, places)
+    unmasked = concatenate_blocks([*shares.values()])
+    starts = range(0, len(places), SEQUENCES_AT_ONCE)
+    parts = [np.arange(start, min(start + SEQUENCES_AT_ONCE, len(places))) for start in starts]
+    masked = concatenate_blocks(
+        [draw_masks(unmasked.take(part), masking, places[part[0] : part[-1] + 1]) for part in parts]
+    )
     rows = np.arange(len(places)).reshape(len(shares), order.sequences_per_step)
     return {stream: masked.take(own) for stream, own in zip(shares, rows, strict=True)}
 

@@ -12,8 +12,8 @@ from data_prep.executors.slurm_jobs import RECORD_NAME, cancel_leftovers, queue_
 from data_prep.executors.stage import TaskError
 from tests.integration.test_prep_kills import arguments, hashes_of, start, wait_for_files, write_corpus
 from tests.unit.data_prep.example_steps import SleepRank, WriteRank, outputs
-from tests.unit.data_prep.test_executor import ROOT, run
-from tests.unit.data_prep.test_slurm_executor import start as start_stage
+from tests.unit.data_prep.executors.test_executor import ROOT, run
+from tests.unit.data_prep.executors.test_slurm_executor import start as start_stage
 
 pytestmark = pytest.mark.cluster
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,51 @@ def test_without_them_only_exact_duplicates_go(corpus: Path, tmp_path: Path) -> 
     assert count(tmp_path / "shards", "documents") == ORIGINALS + NEAR + SHORT
 
 
-@pytest.mark.parametrize("more", [["executor.workers=2"], ["executor.task_bytes=100"]], ids=["workers", "tasks"])
-def test_shards_do_not_depend_on_workers_or_tasks(
-    corpus: Path, prepared: Path, tmp_path: Path, more: list[str]
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["executor.task_bytes=500"],
+        ["executor.task_bytes=15000", "executor.kind=slurm", "executor.slurm.tasks_per_job=7"],
+    ],
+    ids=["local", "slurm"],
+)
+def test_shards_do_not_depend_on_executor_workers_or_tasks(
+    corpus: Path, prepared: Path, tmp_path: Path, slurm: Path, more: list[str]
 ) -> None:
-    assert main(command(corpus, tmp_path / "shards", FILTERS, NEAR_DUPLICATES, *more)) == 0
+    assert main(command(corpus, tmp_path / "shards", FILTERS, NEAR_DUPLICATES, "executor.workers=2", *more)) == 0
+    assert len(list(tmp_path.rglob("ids/*.ids"))) >= 4, "several tasks took part"
+    assert (slurm / "calls").exists() == ("executor.kind=slurm" in more)
     assert shards_of(tmp_path / "shards") == shards_of(prepared)
+
+
+def test_what_a_run_left_that_ended_after_the_clusters_is_removed(
+    corpus: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    arguments = command(corpus, tmp_path / "shards", FILTERS, NEAR_DUPLICATES)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupt)
+        assert main(arguments) == 130
+    (ids,) = tmp_path.rglob("00000.ids")
+    unfinished = ids.with_name(".00000.ids.17.tmp")
+    unfinished.touch()
+    assert list(tmp_path.rglob("*.minhash.sig"))
+    assert main(arguments) == 0
+    assert not list(tmp_path.rglob("*.minhash.sig"))
+    assert not unfinished.exists()
+    assert shards_of(tmp_path / "shards") == shards_of(prepared)
+
+
+def test_filters_that_leave_no_document_are_named(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filters = "corpus.filters=[{name: gopher_quality, options: {min_doc_words: 1000}}]"
+    assert main(command(corpus, tmp_path / "shards", filters)) == 2
+    message = capsys.readouterr().err
+    assert "0 documents skipped, 84 dropped_by_gopher_quality; " in message
+    assert "or loosen corpus.filters" in message
 
 
 def test_which_copy_stays_does_not_depend_on_the_files(prepared: Path, tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from data_prep.accounting import rate_faults, tolerance
-from data_prep.audit import main
+from data_prep.audit import audit_directory, main
+from data_prep.audit_picture import draw_picture
 from data_prep.audit_report import length_quantiles
 from data_prep.block_checks import masked_tokens
 from data_prep.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from data_prep.shard_format import Block, column_dtypes
 from data_prep.shard_reader import read_block, read_index
 from data_prep.shard_writer import write_shards
-from tests.unit.data_prep.example_documents import prose_like_documents
-from tests.unit.data_prep.example_shards import build, finish_directory
+from tests.unit.data_prep.example_documents import documents_of, prose_like_documents
+from tests.unit.data_prep.example_shards import build, data_prep_config, finish_directory
 
 SHARD = "train-000-00000-001"
 
@@ -67,16 +68,70 @@ def test_tokens_that_the_counts_do_not_explain_are_a_fault(
 
 
 def test_a_share_far_from_what_it_is_drawn_with_is_a_fault() -> None:
-    found = {"instances": 10_000, "masked_tokens": 10_000, "random_pair_rate": 0.53, "shown_as_mask": 0.81}
-    assert list(rate_faults(found)) == ["random_pair_rate is 53.00%, further than 2.00% from 50%"]
+    pairs = data_prep_config().pairs
+    found = {"instances": 10_000, "random_pairs": 5300, "masked_tokens": 10_000, "wanted_masks": 10_000}
+    found |= {"shown_as_mask": 0.805, "shown_as_random": 0.1}
+    assert list(rate_faults(pairs, {}, found)) == ["53.00% random pairs, further than 2.00% from 50%"]
+    assert not list(rate_faults(pairs, {"instances_without_partner": -600}, found)), "10,600 of which half are random"
+    assert list(
+        rate_faults(pairs, {}, found | {"random_pairs": 5000, "shown_as_mask": 0.7, "wanted_masks": 13_000})
+    ) == [
+        "70.00% [MASK]s, further than 1.60% from 80%",
+        "10000 masked tokens, where masked_lm_prob asks for 13000",
+    ]
     assert tolerance(0.5, 10**9) == 0.01
+
+
+@pytest.mark.parametrize("recipe", ["lambert", "google_research"])
+@pytest.mark.parametrize("count", [1, 400])
+def test_real_shards_of_either_recipe_have_no_fault_even_of_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, count: int
+) -> None:
+    documents = prose_like_documents(400) if count > 1 else documents_of([[20] * 300])
+    result = build(documents, tmp_path, f"pairs.recipe={recipe}")
+    finish_directory(
+        tmp_path, {"train": result.shards}, f"pairs.recipe={recipe}", statistics={"train": result.statistics}
+    )
+    assert audit(tmp_path, capsys) == (0, [])
+
+
+def test_whole_words_that_are_hardly_masked_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = build(prose_like_documents(40), tmp_path, "masking.whole_word=true", "masking.masked_lm_prob=0.02")
+    finish_directory(tmp_path, {"train": result.shards}, "masking.whole_word=true", "masking.masked_lm_prob=0.15")
+    code, faults = audit(tmp_path, capsys)
+    assert code == 1
+    assert any("masked tokens, where masked_lm_prob asks for" in fault for fault in faults)
+
+
+def test_shards_of_an_older_release_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = build(prose_like_documents(40), tmp_path)
+    older = {name: count for name, count in result.statistics.items() if name != "tokens_taken"}
+    manifest = finish_directory(tmp_path, {"train": result.shards}, statistics={"train": older})
+    del manifest.config["pairs"]["recipe"]
+    write_manifest(tmp_path, manifest)
+    assert audit(tmp_path, capsys) == (0, [])
 
 
 def test_the_picture_shows_every_split(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(finished), "--picture", str(finished / "audit.png")]) == 0
     assert (finished / "audit.png").read_bytes().startswith(b"\x89PNG")
-    assert main([str(finished), "--picture", str(finished / "no" / "audit.png")]) == 2
-    assert "no/audit.png" in capsys.readouterr().err
+    statistics, _ = audit_directory(finished, read_manifest(finished))
+    panels = draw_picture(statistics).axes
+    assert [panel.get_title().partition(":")[0] for panel in panels] == ["held_out", "held_out", "train", "train"]
+    for lengths, masks, split in ((panels[0], panels[1], "held_out"), (panels[2], panels[3], "train")):
+        assert sum(lengths.patches[0].get_data().values) == statistics[split].counts["instances"]
+        shares = masks.lines[0].get_ydata()
+        assert shares[0] == 0, "[CLS] is never masked"
+        assert 0.1 < np.mean(shares[1:40]) < 0.2
+
+
+@pytest.mark.parametrize("name", ["no/audit.png", "audit.foo"])
+def test_a_picture_that_cannot_be_written_is_refused_first(
+    finished: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main([str(finished), "--picture", str(finished / name)]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, name in captured.err) == ("", True)
 
 
 def audit(directory: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:

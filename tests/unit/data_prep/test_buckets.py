@@ -34,7 +34,8 @@ def test_ranges_are_few_or_large_and_groups_hold_every_bucket(text_bytes: int, t
     groups = -(-buckets // per_group)
     range_bytes = text_bytes * SCATTERED_BYTES_PER_TEXT_BYTE / tasks / groups
     assert 1 <= per_group <= buckets
-    assert tasks * groups <= MANY_RANGES or range_bytes >= GOOD_RANGE_BYTES or groups == 1
+    assert tasks * groups <= MANY_RANGES or range_bytes >= GOOD_RANGE_BYTES
+    assert groups >= min(buckets, MANY_RANGES // tasks) / 2, "enough tasks for the workers"
 
 
 def test_ten_terabytes_in_4096_tasks_are_read_in_ranges_of_a_megabyte() -> None:

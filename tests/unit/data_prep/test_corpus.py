@@ -194,3 +194,43 @@ def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"text" * 1000))
     config = corpus_config(CorpusFormat.text, [str(path)])
     assert [file.size for file in list_files(config, [NOWHERE])] == [path.stat().st_size]
+
+
+@pytest.mark.parametrize("path", ["raw", "raw/*", "raw/*/*.txt", "raw/**/*.txt", "raw/**"])
+def test_links_to_folders_are_followed_once_and_not_in_circles(tmp_path: Path, path: str) -> None:
+    write(tmp_path / "big" / "wiki" / "deep" / "a.txt")
+    write(tmp_path / "big" / "wiki" / "b.txt")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "wiki").symlink_to(tmp_path / "big" / "wiki")
+    for name in ("back", "up"):
+        (tmp_path / "big" / "wiki" / name).symlink_to(tmp_path / "big" / "wiki")
+    found = [str(tmp_path / "raw" / "wiki" / name) for name in ("b.txt", "deep/a.txt")]
+    assert listed([str(tmp_path / path)]) == (found[:1] if path == "raw/*/*.txt" else found)
+
+
+def test_a_folder_that_cannot_be_listed_and_a_link_to_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"corpus\.paths: cannot list .*No such file or directory: .*/a\.txt"):
+        listed([str(tmp_path)])
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match=r"corpus\.paths: cannot list .*Permission denied"):
+        listed([str(tmp_path)])
+
+
+@pytest.mark.parametrize("path", ["raw", "raw/*.txt", "raw/a.txt"])
+def test_size_and_version_of_a_link_are_those_of_its_target(tmp_path: Path, path: str) -> None:
+    target = write(tmp_path / "big.txt")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").symlink_to(target)
+    config = corpus_config(CorpusFormat.text, [str(tmp_path / path)])
+    os.utime(target, (1, 1))
+    [before] = list_files(config, [NOWHERE])
+    os.utime(target, (2, 2))
+    [after] = list_files(config, [NOWHERE])
+    assert (before.size, before.version, after.version) == (4, "1.0", "2.0")

@@ -41,3 +41,8 @@ def test_known_languages_pass(language: str) -> None:
 def test_an_unknown_language_is_refused_with_examples(language: str) -> None:
     with pytest.raises(ValueError, match=r"sentences.language.*such as en, de"):
         check_language(language)
+
+
+def test_the_language_of_a_source_is_named_as_its_own() -> None:
+    with pytest.raises(ValueError, match=r"^corpus\.sources\.web\.language='xx' is not"):
+        check_language("xx", "corpus.sources.web.language")

@@ -101,6 +101,17 @@ def test_another_numpy_builds_again_from_the_same_tokens(monkeypatch: pytest.Mon
     assert changed == [False, False, False, True]
 
 
+@pytest.mark.parametrize("package", ["warcio", "trafilatura", "justext", "lxml", "lxml_html_clean"])
+def test_another_library_that_extracts_pages_tokenizes_web_archives_again(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [keys(make_config(f"corpus.format={name}")) for name in ("warc", "jsonl")]
+    monkeypatch.setattr("data_prep.work_dir.version", lambda name: "0.0" if name == package else version(name))
+    after = [keys(make_config(f"corpus.format={name}")) for name in ("warc", "jsonl")]
+    assert all(old != new for old, new in zip(before[0], after[0], strict=True))
+    assert before[1] == after[1]
+
+
 def test_results_of_another_key_are_removed_and_those_of_this_key_kept(tmp_path: Path) -> None:
     folder = claim_build_dir(tmp_path, "first")
     (folder / "completions").mkdir()

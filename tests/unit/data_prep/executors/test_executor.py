@@ -10,7 +10,7 @@ from data_prep.executors.stage import TaskError
 from tests.unit.data_prep.example_shards import data_prep_config
 from tests.unit.data_prep.example_steps import WriteRank, outputs
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 KINDS = {
     "local": ["executor.kind=local", "executor.workers=1"],
     "local_2": ["executor.kind=local", "executor.workers=2"],
@@ -32,6 +32,24 @@ def executor(request: pytest.FixtureRequest) -> list[str]:
 def run(folder: Path, step: WriteRank, overrides: list[str], tasks: int = 4) -> None:
     config = data_prep_config(*overrides).executor
     run_stage("test", [step], stage_dir=folder / "stage", config=config, task_sizes=[1] * tasks, unit=" tasks")
+
+
+class TwoPartError(Exception):
+    """Cannot be unpickled: its constructor wants two arguments."""
+
+    def __init__(self, place: str, words: str) -> None:
+        super().__init__(f"{place}: {words}")
+
+
+class RaiseTwoPartError(WriteRank):
+    """Fails with an error that does not survive the way from one process to another."""
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        raise TwoPartError("file a", "bad")
+
+
+def test_programs_of_the_tests_start_in_the_repository() -> None:
+    assert (ROOT / "pyproject.toml").is_file()
 
 
 def test_a_failed_task_is_one_message_and_finished_tasks_are_kept(
@@ -57,11 +75,19 @@ def test_a_bug_in_a_task_names_its_kind(tmp_path: Path, executor: list[str]) -> 
         run(tmp_path, WriteRank(tmp_path, failing=(0,), failure="bug"), executor)
 
 
+def test_an_error_that_cannot_be_unpickled_is_told_like_any_other(tmp_path: Path, executor: list[str]) -> None:
+    words = r"^TwoPartError: file a: bad\n(.+\n)?Finished tasks are kept.*Log: .*task_0000\d\.log$"
+    with pytest.raises(TaskError, match=words):
+        run(tmp_path, RaiseTwoPartError(tmp_path), executor)
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("executor", ["local_2", "slurm", "ray"], indirect=True)
 def test_a_killed_worker_ends_the_run_instead_of_hanging_it(tmp_path: Path, executor: list[str]) -> None:
     step = WriteRank(tmp_path, failing=(1,), failure="killed")
-    with pytest.raises(TaskError, match=r"for want of.*memory(.|\n)*Finished tasks are kept"):
+    with pytest.raises(
+        TaskError, match=r"(for want of memory|ended tasks without a result)(.|\n)*Finished tasks are kept"
+    ):
         run(tmp_path, step, executor)
     (tmp_path / "mend").touch()
     run(tmp_path, step, executor)

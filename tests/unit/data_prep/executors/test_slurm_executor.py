@@ -1,6 +1,7 @@
 """What only SLURM needs, against the stand-in's commands; what every executor does is in test_executor.py."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,17 @@ from data_prep.executors.slurm_jobs import RECORD_NAME, cancel_leftovers, queue_
 from data_prep.executors.stage import TaskError
 from tests.unit.data_prep.example_steps import RefuseOuterJob, SleepRank, WriteRank, outputs
 from tests.unit.data_prep.executors.test_executor import ROOT, run
+
+
+class EndByTimeLimit(WriteRank):
+    """Leaves the words of SLURM in the log of rank 1, and is killed."""
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        if rank == 1:
+            os.write(2, b"slurmstepd: error: *** STEP 1.0 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().run(data, rank, world_size)
+
 
 SLURM = ["executor.kind=slurm", "executor.workers=2"]
 
@@ -84,9 +96,23 @@ def test_a_failure_cancels_what_waits_and_lets_finish_what_runs(tmp_path: Path, 
 
 def test_tasks_that_vanish_are_named_with_the_last_line_of_their_log(tmp_path: Path, slurm: Path) -> None:
     step = WriteRank(tmp_path, failing=(1, 2), failure="killed")
-    with pytest.raises(TaskError, match=r"without a result.*: 1, 2; \S+_1\.out ends with: .*Killed"):
+    with pytest.raises(
+        TaskError, match=r"without a result: 1, 2; \S+_1\.out ends with: .*Killed.*\nFinished tasks are kept: run"
+    ):
         run(tmp_path, step, SLURM)
     assert not (tmp_path / "stage" / RECORD_NAME).exists()
+
+
+def test_the_log_of_a_lost_task_is_the_one_of_its_own_array(tmp_path: Path, slurm: Path) -> None:
+    step = WriteRank(tmp_path, failing=(1,), failure="killed")
+    with pytest.raises(TaskError, match=r"without a result: 1; \S+/1_1\.out ends with: .*Killed"):
+        run(tmp_path, step, [*SLURM, "executor.slurm.max_array_size=2"])
+
+
+def test_time_and_memory_are_blamed_where_slurm_itself_says_so(tmp_path: Path, slurm: Path) -> None:
+    words = r"result, most likely for want of time or memory: 1; .*TIME LIMIT.*\n.*: raise executor\.slurm\.time"
+    with pytest.raises(TaskError, match=words):
+        run(tmp_path, EndByTimeLimit(tmp_path), SLURM)
 
 
 def test_it_can_be_started_inside_a_job_of_its_own(

@@ -1,13 +1,18 @@
 import pickle
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import pytest
 from datatrove.data import Document
 
 from conf.compose import compose
+from data_prep.buckets import Buckets
 from data_prep.config import DataPrepConfig
 from data_prep.filter_config import FilterConfig
 from data_prep.filtering.filters import FilterStep, make_filters
+from data_prep.plan import Plan
+from data_prep.work_dir import tokens_key
+from tests.unit.data_prep.example_shards import data_prep_config
 
 PROSE = (
     "The harbour of the old town is deep, and ships that come from the north lie there until the wind turns. "
@@ -110,3 +115,24 @@ def test_a_language_whose_tokenizer_is_missing_is_refused_with_the_package() -> 
     one = "{name: fineweb_quality, options: {language: ko}}"
     with pytest.raises(ValueError, match=r"corpus\.filters\.0: .*pip install kiwipiepy.*options\.language out"):
         make_filters(filters_of(one), "en")
+
+
+@pytest.mark.parametrize(("options", "redone"), [("", False), (", options: {language: ko}", True)])
+def test_another_release_of_a_word_tokenizer_means_new_work_if_a_filter_may_call_it(
+    options: str, redone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+    for release in ("1.0", "2.0", None):
+
+        def release_of(package: str, release: str | None = release) -> str:
+            if package == "kiwipiepy" and release is None:
+                raise PackageNotFoundError(package)
+            return str(release) if package == "kiwipiepy" else version(package)
+
+        monkeypatch.setattr("data_prep.work_dir.version", release_of)
+        config = data_prep_config(f"corpus.filters=[{{name: gopher_quality{options}}}]")
+        plan = Plan(
+            buckets=Buckets(train=1, held_out=0, held_out_fraction=0.0), buckets_per_group=1, tasks=[], corpus_bytes=0
+        )
+        keys.append(tokens_key(config, [], plan, "sha"))
+    assert len(set(keys)) == (3 if redone else 1)

@@ -1,8 +1,10 @@
 import random
 import resource
+import tracemalloc
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 from data_prep.documents import document_id
 from data_prep.filter_config import NearDuplicatesConfig
 from data_prep.filtering.signatures import (
+    DOCUMENTS_AT_A_TIME,
     SHINGLES_AT_A_TIME,
     PairsStep,
     SignatureStep,
@@ -128,3 +131,20 @@ def test_an_empty_section_is_fineweb_s_and_a_wrong_value_is_refused() -> None:
         data_prep_config("corpus.near_duplicates={num_buckets: 0}")
     with pytest.raises(ValueError, match="bands"):
         data_prep_config("corpus.near_duplicates={bands: 14}")
+
+
+def test_writing_signatures_takes_30_bytes_of_memory_a_document(tmp_path: Path) -> None:
+    count = 4 * DOCUMENTS_AT_A_TIME
+    values = np.random.default_rng(0).integers(0, 2**63, (count, 2, 8), np.uint64)
+    step = SignatureStep(tmp_path, NearDuplicatesConfig(num_buckets=2))
+    with TemporaryFile() as unsorted:
+        unsorted.write(values.tobytes())
+        tracemalloc.start()
+        step.write_bands(unsorted, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 30 * count + 150 * DOCUMENTS_AT_A_TIME
+    lines = np.fromfile(band_dir(tmp_path, 1) / "00000.minhash.sig", [("hashes", "<u8", 8), ("document", "<u4")])
+    order = values[:, 1, 0].argsort()
+    assert np.array_equal(lines["document"], order)
+    assert np.array_equal(lines["hashes"], values[order, 1])

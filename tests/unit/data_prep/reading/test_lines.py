@@ -4,9 +4,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.reading.lines import CHUNK_BYTES, count_lines_before, iterate_lines
+from data_prep.reading.lines import BYTE_ORDER_MARK, CHUNK_BYTES, count_lines_before, iterate_lines
 
-DATA = st.binary(max_size=60).map(lambda data: data.replace(b"a", b"\n"))
+DATA = st.binary(max_size=60).map(lambda data: data.replace(b"a", b"\n").replace(BYTE_ORDER_MARK, b""))
 
 
 @given(DATA, st.integers(0, 70))
@@ -36,3 +36,10 @@ def test_a_range_inside_a_long_line_is_left_after_its_end_and_not_at_the_end_of_
     with path.open("rb") as file:
         assert list(iterate_lines(file, 10, start=100, stop=CHUNK_BYTES)) == []
         assert file.tell() < 3 * CHUNK_BYTES
+
+
+def test_a_byte_order_mark_is_in_no_line_but_counts_in_offsets() -> None:
+    lines = list(iterate_lines(io.BytesIO(BYTE_ORDER_MARK + b"a\n" + BYTE_ORDER_MARK + b"b\n"), limit=10))
+    assert [line.data for line in lines] == [b"a\n", BYTE_ORDER_MARK + b"b\n"]
+    assert [line.offset for line in lines] == [0, 5]
+    assert list(iterate_lines(io.BytesIO(BYTE_ORDER_MARK), limit=10)) == []

@@ -45,8 +45,11 @@ def test_a_field_may_be_much_larger_than_the_csv_module_allows_by_itself(tmp_pat
         (b"te\xffxt,n\n", r"line 1: byte 0xff is not UTF-8"),
         (b'text,n\na,1\n"never closed,1\nb,2\n', r"line 3: a row that begins here is not CSV \(unexpected end"),
         (b'text,n\na,1\n"a"b,1\n', r"line 3: a row that begins here is not CSV"),
-        (b"text\n" + b"long" * 9, r"line 2: .*a line of 36 bytes is above corpus\.max_document_bytes=20"),
-        (b'text\n"' + b"long\n" * 9 + b'"\n', r"line 2: .*field larger than field limit \(20\)"),
+        (b"text\n" + b"long" * 9, r"line 2: a row .* 36 bytes or more, above corpus\.max_document_bytes=20; close"),
+        (
+            b'text\n"' + b"long\n" * 9 + b'"\n',
+            r"line 2: a row .* 21 bytes or more, above .*all that follows is left out",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_an_error_with_file_line_and_remedy(tmp_path: Path, data: bytes, message: str) -> None:
@@ -59,3 +62,8 @@ def test_bad_rows_are_left_out_and_a_broken_one_ends_the_file(tmp_path: Path) ->
     texts, skipped = read_what_can_be(path, CSV)
     assert texts == ["good", "good"]
     assert skipped == ["a.csv, line 3: bad_row", "a.csv, line 4: not_utf8", "a.csv, line 6: unreadable_file"]
+
+
+def test_a_row_that_is_too_large_is_counted_as_such_and_ends_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b'text\nfirst\n"' + b"long\n" * 9 + b'"\nlast\n')
+    assert read_what_can_be(path, CSV, max_document_bytes=20) == (["first"], ["a.csv, line 3: too_large"])

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow
@@ -7,6 +7,7 @@ from pyarrow import ipc, parquet
 
 from data_prep.corpus import list_files
 from data_prep.corpus_config import CorpusFormat
+from data_prep.reading import read_tables
 from tests.unit.data_prep.example_corpus import corpus_config, read, read_what_can_be, write
 
 Columns = dict[str, list[object]]
@@ -111,3 +112,24 @@ def test_a_saved_data_set_is_its_data_files(tmp_path: Path) -> None:
         "train/data-00000-of-00002.arrow",
         "train/data-00001-of-00002.arrow",
     ]
+
+
+def test_parquet_batches_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    iter_batches = parquet.ParquetFile.iter_batches
+
+    def note(self: parquet.ParquetFile, rows: int, **options: object) -> Iterator[pyarrow.RecordBatch]:
+        for batch in iter_batches(self, rows, **options):
+            sizes.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", note)
+    monkeypatch.setattr(read_tables, "BATCH_BYTES", 1000)
+    texts = [f"{number:0100}" for number in range(30)] + [f"{number:05000}" for number in range(3)] + ["short"]
+    numbers = [bytes(9000)] * len(texts)  # of another column: they don't count
+    path = tmp_path / "a.parquet"
+    with parquet.ParquetWriter(path, pyarrow.schema({"text": "string", "n": "binary"}), use_dictionary=False) as file:
+        for start, stop in ((0, 30), (30, 33), (33, 34)):
+            file.write_table(pyarrow.table({"text": texts[start:stop], "n": numbers[start:stop]}))
+    assert [text for _, text in read(path, CorpusFormat.parquet)] == texts
+    assert sizes == [8, 8, 8, 6, 1, 1, 1, 1]

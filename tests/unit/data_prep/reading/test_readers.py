@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,31 @@ def test_the_error_of_a_disk_or_a_network_is_not_taken_for_a_damaged_file(tmp_pa
     config = corpus_config(CorpusFormat.jsonl, on_error=SKIP)
     with pytest.raises(ConnectionResetError, match="the network is down"):
         list(readers.read_texts(Broken(), part, config, lambda place, found: None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("corpus_format", "name"),
+    [(CorpusFormat.jsonl, "a.jsonl.gz"), (CorpusFormat.parquet, "a"), (CorpusFormat.arrow, "a")],
+)
+def test_a_refusal_of_a_remote_file_system_is_no_damage_either(corpus_format: CorpusFormat, name: str) -> None:
+    class Forbidden(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("Forbidden: no more of it")  # as gcsfs does: without a number
+
+    part = CorpusPart(path=name, size=10)
+    config = corpus_config(corpus_format, on_error=SKIP)
+    with pytest.raises(OSError, match="Forbidden"):
+        list(readers.read_texts(Forbidden(bytes(100)), part, config, lambda place, found: None))
+
+
+@pytest.mark.parametrize(
+    ("corpus_format", "data"),
+    [(CorpusFormat.jsonl, b'{"text": "first"}\n'), (CorpusFormat.wikiextractor, b"<doc id=1>\nfirst</doc>\n</doc>\n")],
+)
+def test_a_byte_order_mark_takes_no_document(tmp_path: Path, corpus_format: CorpusFormat, data: bytes) -> None:
+    plain = read(write(tmp_path / "a", data), corpus_format)
+    assert len(plain) == 1
+    assert read(write(tmp_path / "b", b"\xef\xbb\xbf" + data), corpus_format) == plain
 
 
 def task_of(tmp_path: Path, *parts: CorpusPart) -> Path:
