@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from statistics import median
 from tokenizers import Tokenizer
 
 from benchmarks.corpora import ENGLISH, read_documents, shared_data, write_copies
+from benchmarks.footprint import status_bytes
 from benchmarks.report import asks_for_quick, median_and_quartiles, megabytes, print_report
 from conf.compose import compose
 from data_prep.__main__ import prepare
@@ -32,7 +32,7 @@ class Measured:
     """One run of data_prep in a process of its own."""
 
     seconds: float  # without the interpreter's start and its imports, as for `tokenizers`
-    peak_bytes: int  # of resident memory, of the largest process
+    peak_bytes: int  # of resident memory, of the process that runs the tasks where there is one worker
     bytes_per_instance: float
 
 
@@ -86,12 +86,12 @@ def notes(alone: list[float], runs: dict[str, list[Measured]]) -> list[str]:
 
 def describe(name: str, size: int, runs: list[Measured]) -> list[str]:
     """Return the row of one way of running data_prep."""
-    peak = max(run.peak_bytes for run in runs)
+    peak = "" if "two" in name else megabytes(max(run.peak_bytes for run in runs))
     return [
         name,
         megabytes(size),
         rates(size, [run.seconds for run in runs]),
-        megabytes(peak),
+        peak,
         f"{runs[0].bytes_per_instance:.0f}",
     ]
 
@@ -123,11 +123,10 @@ def _prepare(overrides: list[str]) -> Measured:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         prepare(config)
     seconds = time.perf_counter() - started
-    users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     shards = [shard for split in read_manifest(Path(config.output_dir)).splits.values() for shard in split]
     return Measured(
         seconds=seconds,
-        peak_bytes=max(resource.getrusage(user).ru_maxrss for user in users) * 1024,
+        peak_bytes=status_bytes("VmHWM"),  # not ru_maxrss: that keeps what the parent had at the fork
         bytes_per_instance=sum(shard.bytes for shard in shards) / sum(shard.instances for shard in shards),
     )
 

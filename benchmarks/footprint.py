@@ -26,9 +26,9 @@ def watch_memory() -> Iterator[Footprint]:
     """Yield a footprint whose `memory` is known on leaving: the kernel's own high-water mark, reset on entering."""
     footprint = Footprint()
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM := VmRSS
-    before = _status_bytes("VmRSS")
+    before = status_bytes("VmRSS")
     yield footprint
-    footprint.memory = _status_bytes("VmHWM") - before
+    footprint.memory = status_bytes("VmHWM") - before
 
 
 @contextmanager
@@ -67,7 +67,8 @@ class _CountedSlice:
         return tensor
 
 
-def _status_bytes(field: str) -> int:
+def status_bytes(field: str) -> int:
+    """Return a size of this process in bytes, by its name in /proc/self/status, such as VmHWM."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return 1024 * int(kilobytes)
