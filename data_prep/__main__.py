@@ -57,8 +57,9 @@ def prepare(config: DataPrepConfig) -> None:
     for source in config.corpus.each_source():
         check_format(source.format)
     check_language(config.sentences.language)
-    for one in config.corpus.sources:
-        check_language(one.language or "en", f"corpus.sources.{one.name}.language")
+    for named in config.corpus.sources:
+        if named.language:
+            check_language(named.language, f"corpus.sources.{named.name}.language")
     if config.sentences.word_segmenter:
         check_segmenter()
     make_filters(config.corpus.filters, config.sentences.language)  # a wrong option ends here, not in a task

@@ -36,18 +36,20 @@ def rate_faults(config: PairsConfig, counts: Mapping[str, int], found: Mapping[s
     Documents without a partner have no random Bs, and google-research's recipe has more than half. Masks are counted in
     every block where tokens are masked one by one; words and n-grams must come to nearly as many.
     """
-    draws = [("[MASK]s", "shown_as_mask", MASK_SHARE), ("random tokens", "shown_as_random", RANDOM_SHARE)]
-    drawn = [(what, found["masked_tokens"] * found.get(name, 0), found["masked_tokens"], share)
-             for what, name, share in draws]  # fmt: skip
+    masked = found["masked_tokens"]
+    drawn = [
+        ("[MASK]s", found.get("shown_as_mask", 0), masked, MASK_SHARE),
+        ("random tokens", found.get("shown_as_random", 0), masked, RANDOM_SHARE),
+    ]
     label = LABELS.get(config.kind)
     if label and config.recipe is PairRecipe.lambert:
-        drawn.append((label.replace("_", " "), found[label],
-                      found["instances"] - counts.get("instances_without_partner", 0), 0.5))  # fmt: skip
-    for what, number, of, share in drawn:
-        if of and abs(number / of - share) > tolerance(share, of):
-            yield f"{number / of:.2%} {what}, further than {tolerance(share, of):.2%} from {share:.0%}"
-    if found["masked_tokens"] < LEAST_MASKED * found["wanted_masks"]:
-        yield f"{found['masked_tokens']} masked tokens, where masked_lm_prob asks for {found['wanted_masks']}"
+        partnered = found["instances"] - counts.get("instances_without_partner", 0)
+        drawn.append((label.replace("_", " "), found[label] / max(partnered, 1), partnered, 0.5))
+    for what, share, draws, wanted in drawn:
+        if draws and abs(share - wanted) > tolerance(wanted, draws):
+            yield f"{share:.2%} {what}, further than {tolerance(wanted, draws):.2%} from {wanted:.0%}"
+    if masked < LEAST_MASKED * found["wanted_masks"]:
+        yield f"{masked} masked tokens, where masked_lm_prob asks for {found['wanted_masks']}"
 
 
 def tolerance(share: float, draws: int) -> float:

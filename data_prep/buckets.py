@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 # As many buckets as a machine's workers can share, yet not tiny ones: a random B comes from its own bucket, which must
-# stay a fair sample of the corpus. Not large ones either: a build task holds one, at about 12 bytes for each of text.
+# stay a fair sample of the corpus. Not large ones either: a build task holds one in memory.
 BUCKETS_WORTH_HAVING = 32
 SMALL_BUCKET_BYTES = 8_000_000
 LARGE_BUCKET_BYTES = 64_000_000
@@ -30,6 +30,10 @@ class Buckets:
     def total(self) -> int:
         """Buckets of both splits."""
         return self.train + self.held_out
+
+    def count_groups(self, buckets_per_group: int) -> int:
+        """Return how many groups of so many buckets there are; the last may have fewer."""
+        return ceil(self.total / buckets_per_group)
 
 
 def divide_corpus(text_bytes: int, *, bucket_bytes: int | None, held_out_fraction: float) -> Buckets:

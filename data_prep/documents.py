@@ -28,7 +28,7 @@ def clean_text(text: str) -> str:
     break becomes a newline; runs of other white space become one space, none of it at a line's ends; at most one
     empty line in a row. Newlines stay because sentence splitting reads an empty line as the end of a sentence.
     """
-    # Most texts need few of these steps, and which ones shows in the few characters they are made of: twice as fast.
+    # Most texts need few of these steps, and which ones shows in the few characters they are made of.
     characters = "".join(set(text))
     if _LINE_BREAK.search(characters):
         text = _LINE_BREAK.sub("\n", text)

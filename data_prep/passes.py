@@ -49,7 +49,6 @@ def scatter(config: DataPrepConfig, plan: Plan, tokenizer_file: Path, scattered:
 
 def regroup(config: DataPrepConfig, scattered: ScatteredBuckets, tokenizer: TokenizerInfo) -> None:
     """Run the pass between: one file a group of buckets."""
-    scattered.regroup_dir.mkdir(parents=True, exist_ok=True)
     remove_unfinished(scattered.regroup_dir)
     run_stage(
         "regroup",
@@ -66,7 +65,6 @@ def weigh(config: DataPrepConfig, scattered: ScatteredBuckets) -> NDArray[np.flo
     corpus = config.corpus
     if corpus.exponent is None and all(source.weight is None for source in corpus.sources):
         return np.ones(max(len(corpus.sources), 1))
-    scattered.weights_dir.mkdir(parents=True, exist_ok=True)
     run_stage(
         "weigh",
         [WeighStep(scattered, corpus.near_duplicates is not None, len(corpus.sources))],

@@ -44,7 +44,7 @@ class Plan:
     @property
     def num_groups(self) -> int:
         """Groups of buckets, held-out buckets included."""
-        return ceil(self.buckets.total / self.buckets_per_group)
+        return self.buckets.count_groups(self.buckets_per_group)
 
     @property
     def range_bytes(self) -> int:

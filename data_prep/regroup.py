@@ -5,7 +5,6 @@ of this pass reads the range of one group from every scatter file and writes it 
 """
 
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ class ScatteredBuckets:
     @property
     def num_groups(self) -> int:
         """Groups of buckets, each a range of every scatter file."""
-        return ceil(self.buckets.total / self.buckets_per_group)
+        return self.buckets.count_groups(self.buckets_per_group)
 
     @property
     def scatter_files(self) -> list[Path]:

@@ -101,11 +101,8 @@ class BuildStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
         buckets = self.scattered.buckets
         task = build_task(rank, buckets, self.config.dupe_factor)
         bucket = task.bucket + (0 if task.split == TRAIN else buckets.train)
-        documents, num_duplicates = read_bucket(*self.scattered.locate(bucket))
-        num_near_duplicates = 0
-        if self.config.corpus.near_duplicates:
-            folder = self.scattered.near_duplicates_dir
-            documents, num_near_duplicates = remove_near_duplicates(documents, folder, bucket)
+        near = self.config.corpus.near_duplicates is not None
+        documents, dropped = read_distinct(self.scattered, bucket, near_duplicates=near)
         result = build_bucket(
             documents,
             split=task.split,
@@ -116,11 +113,25 @@ class BuildStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
             output_dir=self.output_dir,
             per_copy=self.per_copy if task.split == TRAIN else np.ones_like(self.per_copy),
         )
-        result.statistics["duplicate_documents"] += num_duplicates
-        result.statistics["near_duplicate_documents"] = num_near_duplicates
+        for name, count in dropped.items():
+            result.statistics[name] = result.statistics.get(name, 0) + count
         path = result_file(self.stage_dir, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(asdict(result), indent=1).encode())
+
+
+def read_distinct(
+    scattered: ScatteredBuckets, bucket: int, *, near_duplicates: bool
+) -> tuple[TokenizedDocuments, dict[str, int]]:
+    """Return the documents of a bucket (counted over both splits) without duplicates, and how many were dropped.
+
+    With `near_duplicates`, those that were found go too.
+    """
+    documents, num_duplicates = read_bucket(*scattered.locate(bucket))
+    num_near = 0
+    if near_duplicates:
+        documents, num_near = remove_near_duplicates(documents, scattered.near_duplicates_dir, bucket)
+    return documents, {"duplicate_documents": num_duplicates, "near_duplicate_documents": num_near}
 
 
 def result_file(stage_dir: Path, rank: int) -> Path:

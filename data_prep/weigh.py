@@ -10,12 +10,10 @@ from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
 from data_prep.atomic_file import write_atomically
-from data_prep.build import sort_and_deduplicate
 from data_prep.corpus_config import CorpusConfig
-from data_prep.filtering.clusters import remove_near_duplicates
 from data_prep.mixing import uses_per_copy
 from data_prep.regroup import ScatteredBuckets
-from data_prep.scatter import read_bucket
+from data_prep.tasks import read_distinct
 
 
 class WeighStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
@@ -23,10 +21,10 @@ class WeighStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
 
     name = "Lambert weigh"
 
-    def __init__(self, scattered: ScatteredBuckets, has_near_duplicates: bool, num_sources: int) -> None:
+    def __init__(self, scattered: ScatteredBuckets, near_duplicates: bool, num_sources: int) -> None:
         super().__init__()
         self.scattered = scattered
-        self.has_near_duplicates = has_near_duplicates
+        self.near_duplicates = near_duplicates
         self.num_sources = num_sources
 
     def is_finished(self, rank: int) -> bool:
@@ -35,10 +33,7 @@ class WeighStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         """Write the tokens of each source in train bucket `rank`."""
-        documents, _ = read_bucket(*self.scattered.locate(rank))
-        if self.has_near_duplicates:
-            documents, _ = remove_near_duplicates(documents, self.scattered.near_duplicates_dir, rank)
-        documents, _ = sort_and_deduplicate(documents)
+        documents, _ = read_distinct(self.scattered, rank, near_duplicates=self.near_duplicates)
         tokens = np.bincount(documents.sources, documents.document_tokens, self.num_sources).astype(np.int64)
         write_atomically(weight_file(self.scattered, rank), json.dumps(tokens.tolist()).encode())
 

@@ -3,7 +3,7 @@
 After `create_instances_from_document` of google-research/bert/create_pretraining_data.py (`reference_pairs` is that
 algorithm as it was), with what it lacks:
 
-- A fair coin decides for every chunk. The original makes every chunk of one sentence random, 58.9 % of all.
+- A fair coin decides for every chunk. The original makes every chunk of one sentence random.
 - Truncation takes A's head and B's tail, never what lies between: where B follows A, it starts where A ends.
 - Nothing but its content tells a random B. It is the B of another chunk, of about the length of the B whose place it
   takes. In the original a random B runs to the target length, while a following one ends with its document.

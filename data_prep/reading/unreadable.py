@@ -99,12 +99,14 @@ class WatchedFile:
         return getattr(self.file, name)
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the file, noting that it failed."""
+        """Read from the file, noting that it failed. File systems raise errors of any class, so none is looked for."""
+        returned = False
         try:
-            return self.file.read(size)
-        except Exception:
-            self.failed = True
-            raise
+            data = self.file.read(size)
+            returned = True
+        finally:
+            self.failed |= not returned
+        return data
 
 
 def is_damage(error: Exception, file: WatchedFile) -> bool:

@@ -1,14 +1,40 @@
 """What tests of pairs measure: which document a token is of, how often a token is used, what lengths say of labels."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tokenizers import BertWordPieceTokenizer
 
 from data_prep.pairing.pairs import SegmentPairs
+from data_prep.seeds import generator
 from data_prep.tokenized import TokenizedDocuments
 from tests.unit.data_prep.example_documents import documents_of, wikipedia_documents
+
+
+class MakePairs(Protocol):
+    """What makes pairs of the documents of a bucket."""
+
+    def __call__(
+        self, documents: TokenizedDocuments, *, max_seq_length: int, short_seq_prob: float, rng: np.random.Generator
+    ) -> tuple[SegmentPairs, dict[str, int]]: ...
+
+
+def maker(make_pairs: MakePairs, max_seq_length: int) -> Callable[..., tuple[SegmentPairs, dict[str, int]]]:
+    """Return `make_pairs` with defaults, and a seed instead of a generator."""
+
+    def make(
+        documents: TokenizedDocuments,
+        *,
+        max_seq_length: int = max_seq_length,
+        short_seq_prob: float = 0.1,
+        seed: int = 0,
+    ) -> tuple[SegmentPairs, dict[str, int]]:
+        return make_pairs(documents, max_seq_length=max_seq_length, short_seq_prob=short_seq_prob, rng=generator(seed))
+
+    return make
 
 
 def sentence_stops(documents: TokenizedDocuments) -> np.ndarray:

@@ -12,7 +12,8 @@ from conf.compose import compose, to_dict
 from data_prep.build import BuildResult, build_bucket
 from data_prep.config import DataPrepConfig
 from data_prep.manifest import Manifest, ShardInfo, TokenizerInfo, write_manifest
-from data_prep.shard_format import FORMAT_VERSION, column_dtypes
+from data_prep.shard_format import FORMAT_VERSION, Block, column_dtypes, concatenate_blocks
+from data_prep.shard_reader import read_block, read_index
 from data_prep.tokenized import TokenizedDocuments
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, 50)),
@@ -42,6 +43,15 @@ def build(
         documents, split=split, copy=copy, bucket=bucket, config=data_prep_config(*overrides), tokenizer=TOKENIZER,
         output_dir=output_dir, per_copy=np.ones(1) if per_copy is None else per_copy,
     )  # fmt: skip
+
+
+def read_all(directory: Path) -> Block:
+    """Return all shards of a directory as one block."""
+    blocks = []
+    for tar in sorted(directory.glob("*.tar")):
+        with tar.open("rb") as file:
+            blocks += [read_block(file, entry)[1] for entry in read_index(tar)]
+    return concatenate_blocks(blocks)
 
 
 def finish_directory(

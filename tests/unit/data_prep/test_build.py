@@ -15,7 +15,7 @@ from tokenizers import BertWordPieceTokenizer
 from data_prep.block_checks import original_ids
 from data_prep.build import build_bucket, sort_and_deduplicate
 from data_prep.manifest import TokenizerInfo
-from data_prep.shard_format import Block, column_dtypes, concatenate_blocks
+from data_prep.shard_format import Block, column_dtypes
 from data_prep.shard_reader import read_block, read_index
 from data_prep.shard_writer import write_shards
 from data_prep.tokenized import TokenizedDocuments, take_documents
@@ -26,15 +26,7 @@ from tests.unit.data_prep.example_documents import (
     prose_like_documents,
     wikipedia_documents,
 )
-from tests.unit.data_prep.example_shards import build, data_prep_config
-
-
-def read_all(directory: Path) -> Block:
-    blocks = []
-    for tar in sorted(directory.glob("*.tar")):
-        with tar.open("rb") as file:
-            blocks += [read_block(file, entry)[1] for entry in read_index(tar)]
-    return concatenate_blocks(blocks)
+from tests.unit.data_prep.example_shards import build, data_prep_config, read_all
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from data_prep.block_checks import masked_tokens, original_ids
 from data_prep.manifest import read_manifest
 from data_prep.masking import MaskingRules
-from data_prep.shard_format import Block, concatenate_blocks
-from data_prep.shard_reader import read_block, read_index
+from data_prep.shard_format import Block
 from pretrain.data.feed import StepCounts, WeightedBatch, prepare_step
 from pretrain.data.masks import Place, draw_masks, dynamic_masking
 from pretrain.data.order import PhaseOrder
 from pretrain.data.reader import BlockReader, ShardDirectory
 from pretrain.distributed import Ranks
 from tests.unit.data_prep.example_documents import prose_like_documents
-from tests.unit.data_prep.example_shards import TOKENIZER, build, finish_directory
+from tests.unit.data_prep.example_shards import TOKENIZER, build, finish_directory, read_all
 
 DYNAMIC = "masking.kind=dynamic"
 GROUPS = ("control_group", "data_group", "save_group")  # no process group is needed to prepare a step
@@ -36,14 +35,6 @@ def write_directory(directory: Path, *overrides: str, documents: int = 40) -> Pa
     ]
     finish_directory(directory, {"train": shards}, *overrides)
     return directory
-
-
-def read_all(directory: Path) -> Block:
-    blocks = []
-    for tar in sorted(directory.glob("*.tar")):
-        with tar.open("rb") as file:
-            blocks += [read_block(file, entry)[1] for entry in read_index(tar)]
-    return concatenate_blocks(blocks)
 
 
 def rules_of(directory: Path) -> MaskingRules:

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from data_prep.pairing.long_sentences import split_long_sentences
 from data_prep.pairing.next_sentence import make_next_sentence_pairs, nearest_of_another_document
-from data_prep.pairing.pairs import SegmentPairs
-from data_prep.seeds import generator
 from data_prep.tokenized import TokenizedDocuments, take_documents
 from tests.unit.data_prep.example_documents import documents_of, documents_strategy, prose_like_documents
 from tests.unit.data_prep.example_pairs import (
@@ -16,18 +14,13 @@ from tests.unit.data_prep.example_pairs import (
     count_uses,
     cut_into_short_documents,
     document_at,
+    maker,
     sentence_stops,
     share_guessed_from_lengths,
     short_documents,
 )
 
-
-def make(
-    documents: TokenizedDocuments, *, max_seq_length: int = 32, short_seq_prob: float = 0.1, seed: int = 0
-) -> tuple[SegmentPairs, dict[str, int]]:
-    return make_next_sentence_pairs(
-        documents, max_seq_length=max_seq_length, short_seq_prob=short_seq_prob, rng=generator(seed)
-    )
+make = maker(make_next_sentence_pairs, max_seq_length=32)
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.pairing.next_sentence import make_next_sentence_pairs
-from data_prep.pairing.pairs import SegmentPairs
 from data_prep.pairing.reference_pairs import make_reference_pairs
 from data_prep.seeds import generator
 from data_prep.tokenized import TokenizedDocuments
@@ -16,18 +15,13 @@ from tests.unit.data_prep.example_pairs import (
     bert_wikipedia,
     count_uses,
     document_at,
+    maker,
     sentence_stops,
     share_guessed_from_lengths,
     short_documents,
 )
 
-
-def make(
-    documents: TokenizedDocuments, *, max_seq_length: int = 128, short_seq_prob: float = 0.1, seed: int = 0
-) -> tuple[SegmentPairs, dict[str, int]]:
-    return make_reference_pairs(
-        documents, max_seq_length=max_seq_length, short_seq_prob=short_seq_prob, rng=generator(seed)
-    )
+make = maker(make_reference_pairs, max_seq_length=128)
 
 
 @settings(deadline=None, max_examples=60)
