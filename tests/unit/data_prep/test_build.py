@@ -2,6 +2,7 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,23 +190,29 @@ def test_leftovers_of_a_crash_are_replaced(tmp_path: Path) -> None:
     assert files_of(dirty) == files_of(tmp_path / "clean")
 
 
-@pytest.fixture
-def small_files() -> Iterator[int]:
-    """Let no file of this process grow over 20 kB: writing more fails, as on a full disk."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let no file of this process grow over 20 kB: writing more fails, as on a full disk.
+
+    Not a fixture: those end after pytest has printed the test's outcome, to a file that may be longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield 20_000
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_names_the_file_and_the_remedy_and_leaves_nothing(tmp_path: Path, small_files: int) -> None:
-    with pytest.raises(OSError, match=r"cannot write .*train-000-00000-000\.tar.*: .*; make room") as caught:
+def test_a_full_disk_names_the_file_and_the_remedy_and_leaves_nothing(tmp_path: Path) -> None:
+    full_disk = pytest.raises(OSError, match=r"cannot write .*train-000-00000-000\.tar.*: .*; make room")
+    with full_disk as caught, small_files():
         build(prose_like_documents(30), tmp_path)
     assert caught.value.errno == errno.EFBIG
     assert files_of(tmp_path) == {}
 
 
-def test_a_full_disk_keeps_the_shards_before_it(tmp_path: Path, small_files: int) -> None:
+def test_a_full_disk_keeps_the_shards_before_it(tmp_path: Path) -> None:
     documents = prose_like_documents(30)
     build(documents, tmp_path / "small", "shards.shard_bytes=9000")
     whole = files_of(tmp_path / "small")
