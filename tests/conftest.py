@@ -1,6 +1,7 @@
 """Fixtures that every kind of test shares."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.slurm_stand_in import install
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start end on Ctrl-C, also where a shell without job control started pytest with `&`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -43,12 +43,18 @@ def train_over(ranks: Ranks, shards: Path, run_dir: Path, obstacle: str, steps: 
     return printed.getvalue()
 
 
+@pytest.fixture(scope="module")
+def calm(worker_group, shards, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("calm") / "run"
+    worker_group(2).run(train_run, shards, run_dir, *KEEP_ALL, "stop_after=10")
+    return run_dir
+
+
 @pytest.mark.parametrize(
     ("obstacle", "asynchronous"), [*((obstacle, "true") for obstacle in OBSTACLES), ("full disk", "false")]
 )
-def test_a_failed_save_costs_a_warning_and_nothing_else(worker_group, shards, tmp_path, obstacle, asynchronous):
+def test_a_failed_save_costs_a_warning_and_nothing_else(worker_group, shards, calm, tmp_path, obstacle, asynchronous):
     group, overrides = worker_group(2), ["stop_after=10", f"checkpoint.asynchronous={asynchronous}"]
-    group.run(train_run, shards, tmp_path / "calm", *KEEP_ALL, *overrides)
     first, second = group.run(train_over, shards, tmp_path / "run", obstacle, [6], *overrides)
     (warning,) = [line for line in first.splitlines() if line.startswith("WARNING")]
     assert re.search(OBSTACLES[obstacle][2], warning), warning
@@ -59,8 +65,8 @@ def test_a_failed_save_costs_a_warning_and_nothing_else(worker_group, shards, tm
     checkpoints = tmp_path / "run" / "checkpoints"
     assert list_tags(checkpoints) == ["step-00000002", "step-00000004", "step-00000008", "step-00000010"]
     assert not list(checkpoints.glob(".*")), "nothing half-written stays"
-    assert results(tmp_path / "run") == results(tmp_path / "calm")
-    assert same_weights(tmp_path / "run", tmp_path / "calm")
+    assert results(tmp_path / "run") == results(calm)
+    assert same_weights(tmp_path / "run", calm)
     failures = [record.get("save_failures") for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert failures[:6] == [None] * 6
     assert failures[-1] == 1

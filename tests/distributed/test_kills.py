@@ -14,7 +14,7 @@ import torch
 
 from pretrain.__main__ import run
 from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint
-from pretrain.checkpoint.save import list_tags
+from pretrain.checkpoint.save import list_tags, tag_of
 from pretrain.distributed import Ranks
 from pretrain.stop import StopRequest
 from pretrain.track.metrics_file import DISCARDED_FILE, TORN_LINE, decode_record
@@ -59,8 +59,6 @@ THREE_KILLS = [
     Kill(moment=Moment.START, ranks=(0,)),
 ]
 TWO_KILLS = [Kill(moment=Moment.STEP, ranks=(1,)), Kill(moment=Moment.SAVE, ranks=ALL)]
-
-PREEMPTIONS = 20
 
 
 @pytest.fixture
@@ -149,11 +147,14 @@ def signal_to_come(run_dir: Path, number: int, *, after_steps: int, delay: float
         thread.join()
 
 
-def preempt_repeatedly(ranks: Ranks, shards: Path, run_dir: Path, overrides: list[str], seed: int):
-    """Run until told to leave, 20 times, then to the end; per life: who was told, what this rank noticed, its step."""
+def preempt_repeatedly(ranks: Ranks, shards: Path, run_dir: Path, overrides: list[str], preemptions: int, seed: int):
+    """Run until told to leave, so many times, then to the end.
+
+    Returns per life: who was told, what this rank noticed, its step.
+    """
     config = tiny_config(shards, run_dir, *overrides)
     told = []
-    for life in range(PREEMPTIONS):
+    for life in range(preemptions):
         draw = random.Random(f"{seed}, {life}")  # the same on every rank
         victim, number = draw.randrange(ranks.world_size), draw.choice([signal.SIGTERM, signal.SIGUSR1])
         stop = StopRequest()
@@ -167,17 +168,18 @@ def preempt_repeatedly(ranks: Ranks, shards: Path, run_dir: Path, overrides: lis
     return told
 
 
-def test_twenty_preemptions_of_one_run_change_no_bit(worker_group, shards, tmp_path):
-    overrides = ["max_steps=100", *MAIN_ENGINE]
+@pytest.mark.parametrize(("preemptions", "last_step"), [(4, 40), pytest.param(20, 100, marks=pytest.mark.slow)])
+def test_repeated_preemptions_of_one_run_change_no_bit(worker_group, shards, tmp_path, preemptions, last_step):
+    overrides = [f"max_steps={last_step}", *MAIN_ENGINE]
     worker_group(2).run(train_run, shards, tmp_path / "whole", *overrides)
-    lives = worker_group(2).run(preempt_repeatedly, shards, tmp_path / "cut", overrides, SEED)
+    lives = worker_group(2).run(preempt_repeatedly, shards, tmp_path / "cut", overrides, preemptions, SEED)
     print(f"seed {SEED}", *lives[0], sep="\n")
 
     for told in zip(*lives, strict=True):
         victim, number, _, tag = told[0]
         assert [reason for _, _, reason, _ in told] == [number if rank == victim else None for rank in range(2)]
-        assert tag < "step-00000100", "the run was over before it could be preempted"
-    assert len({tag for _, _, _, tag in lives[0]}) == PREEMPTIONS, "every life makes progress"
-    assert len(lines(tmp_path / "cut")) == 100
+        assert tag < tag_of(last_step), "the run was over before it could be preempted"
+    assert len({tag for _, _, _, tag in lives[0]}) == preemptions, "every life makes progress"
+    assert len(lines(tmp_path / "cut")) == last_step
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
     assert not (tmp_path / "cut" / DISCARDED_FILE).exists(), "who is told to leave loses nothing"

@@ -117,7 +117,7 @@ def meet_a_bug_in_the_thread(ranks: Ranks, directory: Path) -> list[str]:
         open_saver(directory, config, tiny_engine(config, ranks), ranks) as saver,
     ):
         saver.save(RunState(step=1), last=False)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not said and time.monotonic() < deadline:
             try:
                 saver.metrics()

@@ -28,7 +28,7 @@ def start_ranks(world_size: int, arguments: list[str], *, module: str = "pretrai
     ]
 
 
-def wait_for(processes: list[subprocess.Popen[str]], timeout_seconds: float = 60) -> list[tuple[int, str]]:
+def wait_for(processes: list[subprocess.Popen[str]], timeout_seconds: float = 240) -> list[tuple[int, str]]:
     """Return exit code and stderr of each; a hang ends in TimeoutExpired, with nothing left running."""
     try:
         outputs = [process.communicate(timeout=timeout_seconds)[1] for process in processes]
@@ -38,6 +38,6 @@ def wait_for(processes: list[subprocess.Popen[str]], timeout_seconds: float = 60
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
 
 
-def run_ranks(world_size: int, arguments: list[str], timeout_seconds: float = 60) -> list[tuple[int, str]]:
+def run_ranks(world_size: int, arguments: list[str], timeout_seconds: float = 240) -> list[tuple[int, str]]:
     """Start the command on `world_size` ranks and wait."""
     return wait_for(start_ranks(world_size, arguments), timeout_seconds)

@@ -130,7 +130,7 @@ def test_ctrl_c_stops_all_workers_with_one_line(corpus: Path, prepared: Path, tm
     while process.poll() is None and not list((tmp_path / "shards").glob(".work/scatter-*/logs/*")):
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)
-    errors = process.communicate(timeout=30)[1]
+    errors = process.communicate(timeout=240)[1]
     assert process.returncode == 130
     assert errors == "data_prep: stopped; finished tasks are kept, the same command continues\n"
     assert main(keys) == 0

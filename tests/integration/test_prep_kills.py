@@ -148,7 +148,7 @@ def test_a_worker_killed_alone_ends_in_one_message_and_the_same_command_goes_on(
     workers = [worker for server in servers for worker in server.children()]
     assert workers
     workers[0].send_signal(signal.SIGKILL)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert errors.startswith("data_prep: a worker process was killed from outside")
     assert len(errors.splitlines()) == 1

@@ -33,7 +33,7 @@ def steps(*numbers: int, then: Callable[[], Any] = lambda: None) -> Iterator[Ste
 
 
 def wait_for_output(capfd: Any, text: str) -> str:
-    output, deadline = "", time.monotonic() + 30
+    output, deadline = "", time.monotonic() + 120
     while text not in output and time.monotonic() < deadline:
         time.sleep(0.02)
         output += capfd.readouterr().err
@@ -71,7 +71,7 @@ def test_steps_that_end_in_time_are_not_reported_and_the_thread_ends(capfd):
     with StepWatch(rank=0, step=0, timeout_seconds=60) as watch:
         assert [done.state.step for done in watch.follow(steps(1, 2, 3))] == [1, 2, 3]
         assert watch.step == 3
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "step-watch" in {thread.name for thread in threading.enumerate()}:
         assert time.monotonic() < deadline
         time.sleep(0.01)
