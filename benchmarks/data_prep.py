@@ -50,6 +50,7 @@ def main() -> None:
         once, many = Path(folder) / "once", Path(folder) / "many"
         size, large_size = write_copies(texts, once, 1), write_copies(texts, many, copies)
         alone: list[float] = []
+        together: list[float] = []
         runs: dict[str, list[Measured]] = {"one": [], "many, one worker": [], "many, two workers": []}
         for number in range(rounds):
             alone.append(seconds_of_tokenizers(tokenizer, sentences))
@@ -57,6 +58,8 @@ def main() -> None:
         for number in range(max(2, rounds // 2)):
             for workers, name in ((1, "many, one worker"), (2, "many, two workers")):
                 runs[name].append(measure(many, Path(folder) / f"many-{number}-{workers}", vocabulary, workers))
+            twins = [Path(folder) / f"twin-{number}-{which}" for which in range(2)]
+            together.append(seconds_of_both(many, twins, vocabulary))
     print_report(
         ["", "text, MB", "MB/s", "peak memory, MB", "bytes per instance"],
         [
@@ -64,21 +67,29 @@ def main() -> None:
             describe("data_prep, one worker", size, runs["one"]),
             describe(f"{copies} times the text, one worker", large_size, runs["many, one worker"]),
             describe(f"{copies} times the text, two workers", large_size, runs["many, two workers"]),
+            [
+                f"{copies} times the text twice, at once",
+                megabytes(2 * large_size),
+                rates(2 * large_size, together),
+                "",
+                "",
+            ],
         ],
-        notes=notes(alone, runs),
+        notes=notes(alone, runs, together),
         quick=quick,
     )
 
 
-def notes(alone: list[float], runs: dict[str, list[Measured]]) -> list[str]:
+def notes(alone: list[float], runs: dict[str, list[Measured]], together: list[float]) -> list[str]:
     """Return what follows from the table: ratios of medians."""
     one = median(run.seconds for run in runs["one"])
     single, double = (median(run.seconds for run in runs[name]) for name in list(runs)[1:])
     small, large = (max(run.peak_bytes for run in runs[name]) for name in list(runs)[:2])
     return [
         f"data_prep with one worker makes shards {median(alone) / one:.2f} times as fast as `tokenizers` on one thread "
-        f"makes tokens of the same sentences; two workers are {single / double:.2f} times as fast as one; the larger "
-        f"corpus takes {large / small:.2f} times the memory of the smaller.",
+        f"makes tokens of the same sentences; two workers are {single / double:.2f} times as fast as one, of "
+        f"{2 * single / median(together):.2f} that two runs of one worker each have together on this machine, which "
+        f"share nothing; the larger corpus takes {large / small:.2f} times the memory of the smaller.",
         "128 tokens, next-sentence pairs, static masks, dupe_factor 1, every other default; a published vocabulary of "
         "30,522. Medians (quartiles) of runs in turn, in processes of their own, without the interpreter's start.",
     ]
@@ -111,10 +122,22 @@ def seconds_of_tokenizers(tokenizer: Tokenizer, sentences: list[str]) -> float:
 
 def measure(corpus: Path, output_dir: Path, vocabulary: Path, workers: int) -> Measured:
     """Return what one run of data_prep takes, in a process of its own."""
-    overrides = [f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"]
-    overrides += [f"tokenizer.vocab_file={vocabulary}", f"executor.workers={workers}"]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_prepare, overrides).result()
+        return pool.submit(_prepare, _overrides(corpus, output_dir, vocabulary, workers)).result()
+
+
+def seconds_of_both(corpus: Path, output_dirs: list[Path], vocabulary: Path) -> float:
+    """Return how long two runs of one worker each take at the same time, the slower one: what two cores can give."""
+    runs = [_overrides(corpus, output_dir, vocabulary, workers=1) for output_dir in output_dirs]
+    with ProcessPoolExecutor(len(runs), mp_context=get_context("spawn")) as pool:
+        return max(measured.seconds for measured in pool.map(_prepare, runs))
+
+
+def _overrides(corpus: Path, output_dir: Path, vocabulary: Path, workers: int) -> list[str]:
+    return [
+        *(f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"),
+        *(f"tokenizer.vocab_file={vocabulary}", f"executor.workers={workers}"),
+    ]
 
 
 def _prepare(overrides: list[str]) -> Measured:

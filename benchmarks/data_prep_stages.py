@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 from benchmarks.corpora import ENGLISH, read_documents, shared_data, write_copies
 from benchmarks.data_prep import seconds_of_tokenizers
@@ -15,7 +16,7 @@ from benchmarks.report import asks_for_quick, megabytes, print_report
 from benchmarks.timeline import Span, lasted, timed
 from conf.compose import compose
 from data_prep import __main__ as entry
-from data_prep import blocks, build, tasks
+from data_prep import blocks, build, plan, tasks
 from data_prep.config import DataPrepConfig
 from data_prep.documents import clean_text
 from data_prep.encoder import WordCacheEncoder
@@ -52,7 +53,9 @@ def main() -> None:
         size = write_copies(texts, Path(folder) / "corpus", 1)
         for number in range(1 if quick else 5):
             alone.append(seconds_of_tokenizers(load_tokenizer(vocabulary, lowercase=True), sentences))
-            runs.append(time_stages(Path(folder) / "corpus", Path(folder) / str(number), vocabulary))
+            stages = time_stages(Path(folder) / "corpus", Path(folder) / str(number), vocabulary)
+            regroup = time_regroup(Path(folder) / "corpus", Path(folder) / f"groups-{number}", vocabulary)
+            runs.append(stages | {"regroup (only of terabytes)": regroup})
     seconds = {stage: median(run[stage] for run in runs) for stage in runs[0]}
     rows = [[stage, f"{1e9 * value / size:.0f}", f"{size / value / 1e6:,.1f}"] for stage, value in seconds.items()]
     peer = median(alone)
@@ -69,10 +72,29 @@ def main() -> None:
     )
 
 
+def configure(corpus: Path, output_dir: Path, vocabulary: Path, *more: str) -> DataPrepConfig:
+    """Return the config of a run."""
+    overrides = [f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"]
+    return compose("data_prep", DataPrepConfig, [*overrides, f"tokenizer.vocab_file={vocabulary}", *more])
+
+
+def time_regroup(corpus: Path, output_dir: Path, vocabulary: Path) -> float:
+    """Return the seconds of the pass that only very large corpora need, here forced on small buckets."""
+    config = configure(corpus, output_dir, vocabulary, "executor.bucket_bytes=1000000")
+    spans: list[Span] = []
+    with (
+        patch.object(plan, "choose_buckets_per_group", lambda **sizes: 4),
+        timed(entry, "regroup", spans),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        entry.prepare(config)
+    return sum(map(lasted, spans))
+
+
 def time_stages(corpus: Path, output_dir: Path, vocabulary: Path) -> dict[str, float]:
     """Return the seconds of each stage of one run, of what is left of each pass, and of the whole."""
-    overrides = [f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"]
-    config = compose("data_prep", DataPrepConfig, [*overrides, f"tokenizer.vocab_file={vocabulary}"])
+    config = configure(corpus, output_dir, vocabulary)
     spans: dict[str, list[Span]] = {name: [] for name in (*STAGES, *PASSES)}
     with ExitStack() as stack:
         for name, (owner, function) in STAGES.items():
