@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(TESTABLE): $(READY)
 	@echo "Installing what the checks need, and every extra ..."
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev,chinese,warc,ray]'
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev,chinese,warc,ray,dashboard,launch-checks]'
 	@touch $@
 
 test: lint types unit

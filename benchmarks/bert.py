@@ -33,7 +33,7 @@ def build_bert(config: PretrainConfig, ranks: Ranks, dtype: torch.dtype = torch.
         model = BertForPretraining(config.model, config.kernels, with_pairs=True)
     finally:
         torch.set_default_dtype(torch.float32)
-    return build_engine(model.to(ranks.device), config.engine, config.optimizer)
+    return build_engine(model.to(ranks.device), config.engine, config.optimizer, config.kernels)
 
 
 def draw_batch(ranks: Ranks, *, sequences: int, max_length: int) -> MicroBatch:

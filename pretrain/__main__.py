@@ -1,6 +1,7 @@
 """`torchrun … -m pretrain shards_dir=DIR run_dir=DIR …`: train, or go on with the training that `run_dir` holds."""
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from conf.compose import compose, to_dict
+from conf.compose import to_dict
 from data_prep.manifest import HELD_OUT, TRAIN
+from pretrain.agreement import own_basis, require_agreement, start_together
 from pretrain.checkpoint.restore import Checkpoint, restore
 from pretrain.checkpoint.save import set_aside_after
 from pretrain.checkpoint.saver import Saver
@@ -17,22 +19,23 @@ from pretrain.config import PretrainConfig
 from pretrain.data.masks import dynamic_masking
 from pretrain.data.order import streams_of
 from pretrain.data.reader import BlockReader
-from pretrain.distributed import FailureElsewhereError, Ranks, leave_at_once, report_failure, start_ranks
+from pretrain.distributed import Ranks, leave_at_once, report_failure
 from pretrain.engine import Engine, build_engine
 from pretrain.evaluate import evaluate
 from pretrain.loop import Actions, Intervals, train
 from pretrain.model.bert import BertForPretraining
+from pretrain.observation import Observation, start_recorder
 from pretrain.phases import RunState, locate, total_steps
 from pretrain.run_check import Checked, check
-from pretrain.run_directory import prepare_run_directory, require_shared
-from pretrain.run_status import FailureStatus, RunStatus, Standing, describe_ending, ending, write_status
+from pretrain.run_directory import prepare_run_directory
+from pretrain.run_events import record_start
+from pretrain.run_status import FailureStatus, RunStatus, Standing, describe_ending, ending, write_ending, write_status
 from pretrain.seeds import model_seed
 from pretrain.step import PhaseData, Training, run_steps
 from pretrain.step_watch import StepWatch
 from pretrain.stop import StopRequest
-from pretrain.track.metrics import Record, step_metrics
-from pretrain.track.recorder import Recorder, open_recorder
-from pretrain.track.run_files import ensure_run_id
+from pretrain.track.metrics import Record
+from pretrain.track.recorder import Recorder
 from pretrain.track.trust_ratios import trust_ratio_metrics
 
 EXIT_USER_ERROR = 2
@@ -46,20 +49,15 @@ def main(arguments: Sequence[str]) -> int:
     """
     stop = StopRequest()  # first of all: a launcher that tears the ranks down must not cut off the message of one
     try:
-        config = compose("pretrain", PretrainConfig, arguments)
-    except ValueError as error:
-        is_first = os.environ.get("RANK", "0") == "0"
-        report_failure(error if is_first else FailureElsewhereError(str(error)))
-        return EXIT_USER_ERROR
-    try:
-        ranks = start_ranks(config.engine.collective_timeout_seconds)
+        config, ranks = start_together(arguments)
         exit_code = 0 if run(config, ranks, stop) else config.stop_exit_code
     except (ValueError, OSError) as error:
         report_failure(error)
         exit_code = EXIT_USER_ERROR
     except (Exception, KeyboardInterrupt) as error:
         leave_at_once(error)
-    dist.destroy_process_group()
+    if dist.is_initialized():
+        dist.destroy_process_group()
     return exit_code
 
 
@@ -71,6 +69,7 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
     """
     patience = config.engine.collective_timeout_seconds
     with StepWatch(rank=ranks.rank, step=0, timeout_seconds=patience):
+        require_agreement(ranks.together(lambda: own_basis(config)), ranks)
         checked = check(config, ranks)
     run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
     if step >= last_step_of(config):
@@ -80,8 +79,7 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
         ranks.broadcast(lambda: write_status(run_dir, status))
         return True
     ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
-    run_id = ranks.broadcast(lambda: ensure_run_id(run_dir))
-    ranks.together(lambda: require_shared(run_dir, run_id))
+    record_start(config, ranks, step=step, total_steps=total)
     ranks.broadcast(lambda: set_aside_after(run_dir / "checkpoints", step))
     running = RunStatus(state=Standing.running, step=step, total_steps=total)
     ranks.broadcast(lambda: write_status(run_dir, running))
@@ -89,7 +87,7 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
     watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=patience)
     with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:
         status = train_to_end(config, checked, ranks, stop, watch)
-    ranks.broadcast(lambda: write_status(run_dir, status))
+    ranks.broadcast(lambda: write_ending(run_dir, status))
     return status.state is Standing.done
 
 
@@ -106,17 +104,11 @@ def train_to_end(
     run_dir, state, total = Path(config.run_dir), checked.state, total_steps(config.phases)
     last_step = last_step_of(config)
     engine = start_engine(config, checked, ranks)
-    training = Training(
-        engine=engine,
-        phases=phase_data(config, checked, ranks),
-        ranks=ranks,
-        stop=stop,
-        seed=config.seed,
-        max_bad_steps=config.max_bad_steps,
-        checkpoints=run_dir / "checkpoints",
-    )
+    training = start_training(config, checked, engine, ranks, stop)
+    hosts = ranks.gather(socket.gethostname())
     with (
-        ranks.together(lambda: start_recorder(config, ranks, start_step=state.step, total_steps=total)) as recorder,
+        ranks.together(lambda: start_recorder(config, ranks, hosts, start_step=state.step)) as recorder,
+        Observation(config, ranks, recorder, hosts) as observation,
         Saver(
             training.checkpoints,
             config.checkpoint,
@@ -125,17 +117,18 @@ def train_to_end(
             run=checked.described,
             last_step=last_step,
             warn=recorder.note,
+            saved=recorder.checkpoint,
         ) as saver,
     ):
         for note in (describe_start(engine, ranks, checked.checkpoint), *checked.plan.notes):
             recorder.note(note)
         final = train(
-            watch.follow(run_steps(training, state=state, last_step=last_step)),
+            watch.follow(observation.follow(run_steps(training, state=state, last_step=last_step), start=state.step)),
             state=state,
             last_step=last_step,
             total_steps=total,
             every=intervals(config),
-            do=actions(config, checked, engine, ranks, recorder, saver),
+            do=actions(config, checked, engine, ranks, recorder, saver, observation),
         )
         reasons = ranks.gather(stop.reason)
         status = ending(final.step, total_steps=total, stop_after=config.stop_after, reasons=reasons)
@@ -158,22 +151,25 @@ def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engi
             activation_checkpointing=config.engine.activation_checkpointing,
         )
     )
-    engine = build_engine(model.to(ranks.device), config.engine, config.optimizer)
+    engine = build_engine(model.to(ranks.device), config.engine, config.optimizer, config.kernels)
     if checkpoint is not None:
         ranks.together(lambda: restore(engine, checkpoint))
         engine.refresh_weights()
     return engine
 
 
-def start_recorder(config: PretrainConfig, ranks: Ranks, *, start_step: int, total_steps: int) -> Recorder:
-    """Return what this rank reports to. Raises ValueError when a tracker cannot start."""
-    return open_recorder(
-        config.tracking,
-        rank=ranks.rank,
-        run_dir=Path(config.run_dir),
-        run_config=to_dict(config),
-        start_step=start_step,
-        total_steps=total_steps,
+def start_training(
+    config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ranks, stop: StopRequest
+) -> Training:
+    """Return what the steps work with."""
+    return Training(
+        engine=engine,
+        phases=phase_data(config, checked, ranks),
+        ranks=ranks,
+        stop=stop,
+        seed=config.seed,
+        max_bad_steps=config.max_bad_steps,
+        checkpoints=Path(config.run_dir) / "checkpoints",
     )
 
 
@@ -195,7 +191,13 @@ def intervals(config: PretrainConfig) -> Intervals:
 
 
 def actions(
-    config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ranks, recorder: Recorder, saver: Saver
+    config: PretrainConfig,
+    checked: Checked,
+    engine: Engine,
+    ranks: Ranks,
+    recorder: Recorder,
+    saver: Saver,
+    observation: Observation,
 ) -> Actions:
     """Return what the loop does after a step."""
     vocab_size = config.model.vocab_size
@@ -219,12 +221,7 @@ def actions(
         )
 
     return Actions(
-        measure=lambda sums: (
-            step_metrics(
-                sums, model=config.model, num_devices=ranks.world_size, peak_tflops=config.tracking.peak_tflops
-            )
-            | trust_ratio_metrics(engine.trust_ratios())
-        ),
+        measure=lambda sums: observation.measure(sums) | trust_ratio_metrics(engine.trust_ratios()),
         evaluate=evaluate_phase,
         save=lambda state, last: saver.save(state, last=last),
         # Together: a full disk under rank 0 must not leave the others waiting.

@@ -9,10 +9,11 @@ from enum import StrEnum
 
 from conf.checks import require
 from pretrain.engine_config import EngineConfig, OptimizerConfig
+from pretrain.tracking_config import ProfileConfig, TrackingConfig
 
 
 class Kernels(StrEnum):
-    """Where layer norms come from."""
+    """What computes layer norms, and the norms that LAMB and unsharded clipping need."""
 
     auto = "auto"  # apex where CUDA and apex are present, else torch
     apex = "apex"
@@ -24,14 +25,6 @@ class OptimizerState(StrEnum):
 
     carry = "carry"
     reset = "reset"
-
-
-class WandbMode(StrEnum):
-    """How Weights & Biases is used."""
-
-    online = "online"
-    offline = "offline"
-    disabled = "disabled"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -172,23 +165,6 @@ class EvaluationConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class TrackingConfig:
-    """What watches the run. `metrics.jsonl` is always written."""
-
-    log_every: int  # steps between two metric lines
-    tensorboard: bool
-    wandb: WandbMode
-    wandb_project: str
-    wandb_name: str | None
-    peak_tflops: float | None  # of one device, for the MFU metric; null leaves it out
-
-    def __post_init__(self) -> None:
-        require(self.log_every >= 1, "tracking.log_every", self.log_every, "at least 1")
-        peak = self.peak_tflops
-        require(peak is None or peak > 0, "tracking.peak_tflops", peak, "null or above 0")
-
-
-@dataclass(kw_only=True, slots=True)
 class ResumeConfig:
     """Config keys (dotted) that may differ from the checkpoint's, besides those that always may."""
 
@@ -220,6 +196,7 @@ class PretrainConfig:
     checkpoint: CheckpointConfig
     evaluation: EvaluationConfig
     tracking: TrackingConfig
+    profile: ProfileConfig
     resume: ResumeConfig
 
     def __post_init__(self) -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import resource
+import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +20,12 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 EXIT_FAILURE = 1
+JOIN_MARGIN_SECONDS = 5.0  # beyond the timeout, within which torch itself ends most attempts to join
+MOST_LOOKED_AT = 256
+"""Items of a list that one process looks at for ranks not started yet: seconds, also in an object store."""
 
 
 class FailureElsewhereError(ValueError):
@@ -87,6 +93,10 @@ class Ranks:
                 raise failure
             raise FailureElsewhereError(message[0])
 
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return those of `items` that this rank looks at; each is of one rank."""
+        return items[self.rank :: self.world_size]
+
     def gather(self, mine: Result) -> list[Result]:
         """Return what each rank gives, in their order, on rank 0; nothing on the others. For small and rare things."""
         everyone: list[Result] = [mine] * (self.world_size if self.is_first else 0)
@@ -97,6 +107,29 @@ class Ranks:
         """Return the sum over ranks of a CPU tensor (any dtype), in place."""
         dist.all_reduce(values, group=self.control_group)
         return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRanks:
+    """Stands in for the `Ranks` of a run that is not started: one process checks for all of them."""
+
+    world_size: int
+    rank: int = 0
+    is_first: bool = True
+
+    def broadcast(self, make: Callable[[], Result]) -> Result:
+        """Return `make()`."""
+        return make()
+
+    def together(self, act: Callable[[], Result]) -> Result:
+        """Return `act()`."""
+        return act()
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return `items`, or `MOST_LOOKED_AT` of them, evenly spread, the first and the last among them."""
+        if len(items) <= MOST_LOOKED_AT:
+            return items
+        return [items[place * (len(items) - 1) // (MOST_LOOKED_AT - 1)] for place in range(MOST_LOOKED_AT)]
 
 
 def report_failure(error: Exception) -> None:
@@ -147,14 +180,7 @@ def start_ranks(timeout_seconds: int) -> Ranks:
     # DeepSpeed makes groups of its own, which would wait for torch's half an hour.
     # Internal names: tests/integration/test_lost_ranks.py guards them.
     vars(distributed_c10d).update(default_pg_timeout=timeout, default_pg_nccl_timeout=timeout)
-    try:
-        dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=timeout)
-    except dist.DistError as error:
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise LostRanksError(
-            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not join the others at {where} "
-            f"({str(error).splitlines()[0]}): one was not started, or has ended; start them all anew"
-        ) from error
+    _join("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout)
     return Ranks(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
@@ -162,6 +188,34 @@ def start_ranks(timeout_seconds: int) -> Ranks:
         control_group=dist.new_group(backend="gloo", timeout=timeout),
         data_group=dist.new_group(backend="gloo", timeout=timeout),
         save_group=dist.new_group(backend="gloo", timeout=timeout),
+    )
+
+
+def _join(backend: str, timeout: timedelta) -> None:
+    """Join the default group. Raises LostRanksError, or ends the process with its message, when that cannot be."""
+    # torch waits without end for the first answer at MASTER_PORT, should another program listen there.
+    lost = _describe_lost("no answer: does another program listen there?")
+    bound = threading.Timer(timeout.total_seconds() + JOIN_MARGIN_SECONDS, leave_at_once, [LostRanksError(lost)])
+    bound.daemon = True
+    bound.start()
+    try:
+        dist.init_process_group(backend, timeout=timeout)
+    except dist.DistError as error:
+        if "EADDRINUSE" in str(error):
+            raise LostRanksError(
+                f"MASTER_PORT={os.environ.get('MASTER_PORT')} is in use on {socket.gethostname()} by another program; "
+                "start all ranks anew with a free port (torchrun: --master-port)"
+            ) from error
+        raise LostRanksError(_describe_lost(str(error).splitlines()[0])) from error
+    finally:
+        bound.cancel()
+
+
+def _describe_lost(reason: str) -> str:
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return (
+        f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not join the others at {where} ({reason}): "
+        "one was not started, or has ended; start them all anew"
     )
 
 

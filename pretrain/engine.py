@@ -19,8 +19,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from conf.checks import require
+from pretrain.config import Kernels
 from pretrain.deepspeed_config import clips_itself, deepspeed_config, require_supported, sums_gradients
 from pretrain.engine_config import EngineConfig, OptimizerConfig, OptimizerKind, Precision
+from pretrain.model.kernels import Norms, multi_tensor_norms
 from pretrain.optim.adamw import AdamW
 from pretrain.optim.fragments import Layout, find_layout
 from pretrain.optim.guard import is_finite_norm
@@ -42,6 +44,7 @@ class Engine:
     optimizer: Lamb | AdamW  # ours: steps on the tensors of `layout`
     layout: Layout
     config: EngineConfig
+    norms: Norms
     kept_loss_scaler: dict[str, float] = field(default_factory=dict)  # for a later start in fp16
 
     @property
@@ -103,9 +106,11 @@ class Engine:
             gradients.update(dict.fromkeys(gradients))
 
     def _clip_unsharded(self) -> float:
-        parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
-        limit = self.config.gradient_clipping or float("inf")
-        return float(nn.utils.clip_grad_norm_(parameters, limit))
+        parameters = list(self.module.parameters())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(self.norms(gradients))
+        nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clipping or math.inf, norm)
+        return float(norm)
 
     def refresh_weights(self) -> None:
         """Copy the fp32 weights of `layout` into the weights that the forward pass uses, on all ranks."""
@@ -145,16 +150,20 @@ class Engine:
             setattr(self.deepspeed_engine.optimizer.loss_scaler, name, value)
 
 
-def build_engine(model: nn.Module, config: EngineConfig, optimizer_config: OptimizerConfig) -> Engine:
+def build_engine(
+    model: nn.Module, config: EngineConfig, optimizer_config: OptimizerConfig, kernels: Kernels = Kernels.auto
+) -> Engine:
     """Return the model under DeepSpeed with the configured optimizer bound to it. All ranks call it together.
 
-    The process group must exist. The model must have the same weights on every rank. Raises ValueError for a
-    combination that DeepSpeed or the device cannot run.
+    The process group must exist. The model must have the same weights on every rank. `kernels` chooses what takes the
+    norms of LAMB's trust ratios and of unsharded gradients. Raises ValueError for a combination that DeepSpeed or the
+    device cannot run.
     """
     require_supported(config)
     deepspeed = _import_deepspeed(next(model.parameters()).device.type)
     _require_precision(config.precision)
-    optimizer = _build_optimizer(model, optimizer_config)
+    norms = multi_tensor_norms(kernels)
+    optimizer = _build_optimizer(model, optimizer_config, norms)
     with redirect_stdout(io.StringIO()):  # BF16_Optimizer prints twelve lines about memory, whatever the log level
         deepspeed_engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(config))
     # Some engine classes step once inside initialize, with zero gradients: nothing of that may stay.
@@ -164,10 +173,10 @@ def build_engine(model: nn.Module, config: EngineConfig, optimizer_config: Optim
         optimizer.bind(layout)
     if not clips_itself(config):
         optimizer.guard.grad_norm = lambda: float(deepspeed_engine.optimizer._global_grad_norm)
-    return Engine(deepspeed_engine=deepspeed_engine, optimizer=optimizer, layout=layout, config=config)
+    return Engine(deepspeed_engine=deepspeed_engine, optimizer=optimizer, layout=layout, config=config, norms=norms)
 
 
-def _build_optimizer(model: nn.Module, config: OptimizerConfig) -> Lamb | AdamW:
+def _build_optimizer(model: nn.Module, config: OptimizerConfig, norms: Norms) -> Lamb | AdamW:
     groups = decay_groups(model, config.weight_decay)
     # Rate 0 until the schedule sets it: DeepSpeed may step inside initialize.
     build: dict[OptimizerKind, Callable[[], Lamb | AdamW]] = {
@@ -179,6 +188,7 @@ def _build_optimizer(model: nn.Module, config: OptimizerConfig) -> Lamb | AdamW:
             eps=config.eps,
             bias_correction=config.bias_correction,
             adapt_undecayed=config.adapt_undecayed,
+            norms=norms,
         ),
         OptimizerKind.adamw: lambda: AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps),
     }

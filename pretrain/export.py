@@ -17,8 +17,8 @@ from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, re
 from pretrain.config import ModelConfig
 from pretrain.model.hf_directory import export_model, require_vacant
 from pretrain.model_card import model_card
-from pretrain.run_directory import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
+from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR
 
 
 @dataclass(kw_only=True, slots=True)

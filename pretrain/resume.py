@@ -33,6 +33,7 @@ FREE = (
     "checkpoint.*",
     "evaluation.*",
     "tracking.*",
+    "profile.*",
     "resume.*",
 )
 

@@ -9,11 +9,7 @@ from omegaconf import OmegaConf
 from data_prep.atomic_file import write_atomically
 from data_prep.manifest import Manifest
 from pretrain.data.reader import ShardDirectory
-from pretrain.track.run_files import RUN_FILE, ensure_run_id
-
-CONFIG_FILE = "config.yaml"
-DATA_FILE = "data.json"
-TOKENIZER_DIR = "tokenizer"
+from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR, ensure_run_id
 
 
 def prepare_run_directory(
@@ -40,9 +36,3 @@ def prepare_run_directory(
         raise OSError(
             f"run_dir={run_dir}: cannot write there ({error}); name a directory that can be written"
         ) from error
-
-
-def require_shared(run_dir: Path, run_id: str) -> None:
-    """Raise ValueError unless this rank sees the run directory of rank 0: checkpoints are written by all ranks."""
-    if not (run_dir / RUN_FILE).is_file() or ensure_run_id(run_dir) != run_id:
-        raise ValueError(f"run_dir={run_dir} is another folder on this node: name one on a file system that all share")

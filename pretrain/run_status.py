@@ -11,8 +11,8 @@ from types import TracebackType
 from data_prep.atomic_file import write_atomically
 from pretrain.checkpoint.save import newest_tag
 from pretrain.step_watch import StepWatch
-
-STATUS_FILE = "status.json"
+from pretrain.track.events import EventKind, append_event
+from pretrain.track.run_files import STATUS_FILE
 
 
 class Standing(StrEnum):
@@ -62,6 +62,12 @@ def write_status(run_dir: Path, status: RunStatus) -> None:
         write_atomically(path, data)
 
 
+def write_ending(run_dir: Path, status: RunStatus) -> None:
+    """Write `status.json`, and the end into `events.jsonl`. Raises OSError naming the file."""
+    write_status(run_dir, status)
+    append_event(run_dir, EventKind.end, state=status.state.value, step=status.step, reason=status.reason)
+
+
 class FailureStatus:
     """Writes `failed` when its block ends in an error, with the step that `watch` knows of. Only rank 0 writes."""
 
@@ -81,6 +87,6 @@ class FailureStatus:
         reason = str(error) if is_plain else f"{type(error).__name__}: {error}"
         status = replace(self._running, state=Standing.failed, step=self._watch.step, reason=reason)
         try:
-            write_status(self._run_dir, status)
+            write_ending(self._run_dir, status)
         except OSError as trouble:  # the error itself is what the user must hear of
             print(f"WARNING: {trouble}; {STATUS_FILE} is not up to date", file=sys.stderr)

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -19,11 +20,14 @@ from pretrain.distributed import Ranks
 from pretrain.engine import Engine, LossScaleError
 from pretrain.engine_config import Precision
 from pretrain.objective import loss_sums, normalised_loss
+from pretrain.own_times import ForwardClock, OwnTimes
 from pretrain.phases import Position, RunState, locate
 from pretrain.schedule import learning_rate
 from pretrain.seeds import dropout_seed
 from pretrain.stop import StopRequest
 from pretrain.track.metrics import Record, StepSums, loss_metrics
+
+Feed = Iterator[StepBatches]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class StepResult:
     values: Record
     note: str | None  # what the user must hear of it
     stop_requested: bool  # by any rank; the same on all
+    own_times: OwnTimes = field(default_factory=OwnTimes)  # of this rank
 
 
 def run_steps(training: Training, *, state: RunState, last_step: int) -> Iterator[StepResult]:
@@ -66,6 +71,7 @@ def run_steps(training: Training, *, state: RunState, last_step: int) -> Iterato
     A step without a finite loss and gradient changes nothing and counts as skipped. Raises ValueError on all ranks
     after `max_bad_steps` such steps in a row.
     """
+    clock = ForwardClock(training.ranks.device)
     while state.step < last_step:
         index, first = locate([phase.config for phase in training.phases], state.step)
         phase = training.phases[index]
@@ -81,20 +87,21 @@ def run_steps(training: Training, *, state: RunState, last_step: int) -> Iterato
         if index > 0 and first == 0 and phase.config.optimizer_state is OptimizerState.reset:
             training.engine.reset_optimizer()
         for step in steps:
-            result = _run_step(training, Position(index, step), feed, state)
+            result = _run_step(training, Position(index, step), feed, state, clock)
             state = result.state
             yield result
 
 
-def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], state: RunState) -> StepResult:
+def _run_step(training: Training, at: Position, feed: Feed, state: RunState, clock: ForwardClock) -> StepResult:
     started = time.perf_counter()
     batches = next(feed)
     waited = time.perf_counter() - started
     phase, counts = training.phases[at.phase], batches.counts
     rate = _rate(phase.config, at.step)
     losses = accumulate_gradients(
-        training.engine, batches, training.ranks.device, seed=training.seed, phase=at.phase, step=at.step
+        training.engine, batches, training.ranks.device, seed=training.seed, phase=at.phase, step=at.step, clock=clock
     )
+    own = OwnTimes(forward=clock.take_mean() * len(batches.micro_batches), reading=batches.reading_seconds)
     agreed = _agree(losses.sum(dim=0), training.stop, waited, training.ranks)
     loss_sum = agreed.mlm_loss + agreed.nsp_loss
     loss_is_finite = math.isfinite(loss_sum)
@@ -123,7 +130,7 @@ def _run_step(training: Training, at: Position, feed: Iterator[StepBatches], sta
     if state.bad_steps_in_a_row >= training.max_bad_steps:
         _give_up(training, phase, batches, losses, at.step, state)
     note = skipped_note(state, loss_sum, grad_norm) if skipped else None
-    return StepResult(state=state, sums=sums, values=values, note=note, stop_requested=agreed.stops > 0)
+    return StepResult(state=state, sums=sums, values=values, note=note, stop_requested=agreed.stops > 0, own_times=own)
 
 
 def _rate(config: PhaseConfig, step: int) -> float:
@@ -194,19 +201,28 @@ def _step_sums(agreed: _Agreed, counts: StepCounts, *, seconds: float) -> StepSu
 
 
 def accumulate_gradients(
-    engine: Engine, batches: StepBatches, device: torch.device, *, seed: int, phase: int, step: int
+    engine: Engine,
+    batches: StepBatches,
+    device: torch.device,
+    *,
+    seed: int,
+    phase: int,
+    step: int,
+    clock: ForwardClock | None = None,
 ) -> torch.Tensor:
     """Run every micro-batch forward and backward; return loss sums and right answers, float64 [micro-batches, 4].
 
     Dropout is seeded per micro-batch, so that neither a resume nor another owner of the stream changes it. Fillers
-    are rows of zeros.
+    are rows of zeros, and `clock` leaves them out.
     """
     rows = []
     last = len(batches.micro_batches) - 1
     for number, (batch, weight, stream, micro_batch) in enumerate(batches.micro_batches):
         torch.manual_seed(dropout_seed(seed, phase=phase, step=step, stream=stream, micro_batch=micro_batch))
         moved = batch.to(device)
-        sums = loss_sums(engine.forward(moved), moved)
+        with clock.measure() if clock is not None and weight else nullcontext():
+            output = engine.forward(moved)
+        sums = loss_sums(output, moved)
         loss = normalised_loss(sums, masked_tokens=batches.counts.masked_tokens, pairs=batches.counts.pairs)
         engine.backward(loss * weight, is_last=number == last)
         rows.append(torch.stack(sums).detach().double() * weight)

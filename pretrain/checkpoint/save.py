@@ -57,6 +57,11 @@ def tags_to_prune(tags: Sequence[str], *, keep_last: int, keep_every: int) -> li
     return [tag for tag in tags[:-keep_last] if keep_every == 0 or step_of(tag) % keep_every != 0]
 
 
+def checkpoint_bytes(elements: int, world_size: int) -> int:
+    """Return the most bytes that a checkpoint of a model of `elements` parameters takes."""
+    return elements * BYTES_PER_ELEMENT + world_size * BYTES_FOR_TABLES
+
+
 def newest_tag(directory: Path) -> str | None:
     """Return the tag that a run stands at, or None when it has none. `set_aside_after` keeps later ones out of it."""
     return next(reversed(list_tags(directory)), None)
@@ -90,7 +95,7 @@ def write_checkpoint(
     tag = tag_of(snapshot.state.step)
     hidden = directory / f".{tag}.tmp"
     elements = sum(math.prod(shape) for shape in snapshot.shapes.values())
-    needed = elements * BYTES_PER_ELEMENT + ranks.world_size * BYTES_FOR_TABLES
+    needed = checkpoint_bytes(elements, ranks.world_size)
     try:
         ranks.broadcast(lambda: _make_room(hidden, needed))
         ranks.together(lambda: write_fragments(hidden, ranks.rank, snapshot.fragments, snapshot.tensors))

@@ -21,10 +21,11 @@ from pretrain.track.metrics import Record
 class Saver:
     """Saves a run's checkpoints under `directory`. One save is written at a time; the next one waits for it.
 
-    `run` is what a resume must match; `last_step` is where the run ends. A save that fails costs a warning, given to
-    `warn` on rank 0, and the training goes on; only when nothing comes after it, it is an error. Leaving the context
-    waits for a save that is being written, unless a bug or a lost rank is the reason: then the process is to end at
-    once, and what is half-written does not count.
+    `run` is what a resume must match; `last_step` is where the run ends. A complete checkpoint is told to `saved` on
+    rank 0. A save that fails costs a warning, given to `warn` there, and the training goes on; only when nothing comes
+    after it, it is an error. Both are called in the thread that writes. Leaving the context waits for a save that is
+    being written, unless a bug or a lost rank is the reason: then the process is to end at once, and what is
+    half-written does not count.
     """
 
     def __init__(
@@ -37,13 +38,15 @@ class Saver:
         run: dict[str, Any],
         last_step: int,
         warn: Callable[[str], None],
+        saved: Callable[[Path], None] = lambda tag: None,
     ) -> None:
         self._directory, self._config, self._engine, self._ranks = directory, config, engine, ranks
-        self._run, self._last_step, self._warn = run, last_step, warn
+        self._run, self._last_step, self._warn, self._saved = run, last_step, warn, saved
         self._staging = Staging()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[OSError | ValueError | None] | None = None
         self._stall_seconds = 0.0
+        self._save_seconds: float | None = None  # of the last one that was completed and is not in the metrics yet
         self._failures = 0
 
     def save(self, state: RunState, *, last: bool) -> None:
@@ -54,8 +57,9 @@ class Saver:
         """
         started = time.perf_counter()
         self._wait()
+        begun = time.perf_counter()
         snapshot = self._staging.take(self._engine, state, self._ranks)
-        self._writing = self._thread.submit(self._write, snapshot, last)
+        self._writing = self._thread.submit(self._write, snapshot, last, begun)
         failure = None if self._config.asynchronous and not last else self._wait()
         self._stall_seconds += time.perf_counter() - started
         if last and failure is not None:
@@ -66,14 +70,17 @@ class Saver:
             ) from failure
 
     def metrics(self) -> Record:
-        """Return what saving adds to a metrics line: seconds it held the training since the last one, failed saves.
+        """Return what saving adds to a metrics line, as far as there is something to tell since the last one.
 
-        Raises what a bug in the thread raised.
+        `save_stall_seconds` held the training up, `save_seconds` passed until the last save was complete,
+        `save_failures` have failed since the start. Raises what a bug in the thread raised.
         """
         if self._writing is not None and self._writing.done():
             self._writing.result()
         record: Record = {"save_stall_seconds": self._stall_seconds} if self._stall_seconds else {}
         self._stall_seconds = 0.0
+        seconds, self._save_seconds = self._save_seconds, None
+        record |= {} if seconds is None else {"save_seconds": seconds}
         return record | ({"save_failures": self._failures} if self._failures else {})
 
     def __enter__(self) -> "Saver":
@@ -87,8 +94,8 @@ class Saver:
     def _wait(self) -> OSError | ValueError | None:
         return None if self._writing is None else self._writing.result()
 
-    def _write(self, snapshot: Snapshot, last: bool) -> OSError | ValueError | None:
-        """In the thread: write a snapshot; return why it failed."""
+    def _write(self, snapshot: Snapshot, last: bool, begun: float) -> OSError | ValueError | None:
+        """In the thread: write a snapshot that was begun then; return why it failed."""
         tag = tag_of(snapshot.state.step)
         try:
             not_pruned = write_checkpoint(self._directory, snapshot, self._ranks.for_saving(), self._config, self._run)
@@ -97,6 +104,9 @@ class Saver:
             if not last:
                 self._tell(partial(self._describe, snapshot.state.step, failure))
             return failure
+        self._save_seconds = time.perf_counter() - begun
+        if self._ranks.is_first:
+            self._saved(self._directory / tag)
         if not_pruned is not None:
             self._tell(lambda: f"WARNING: {tag} is saved, but older checkpoints could not be pruned: {not_pruned}")
         return None

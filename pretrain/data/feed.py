@@ -1,5 +1,6 @@
 """The micro-batches of each step for this rank, prepared one step ahead by a thread, with the counts of all ranks."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -51,6 +52,7 @@ class StepBatches(NamedTuple):
 
     micro_batches: list[WeightedBatch]
     counts: StepCounts
+    reading_seconds: float = 0.0  # what this rank's thread took to prepare them, without waiting for others
 
 
 def feed_steps(
@@ -88,11 +90,13 @@ def _prepare_and_reduce(
     failure: Exception | None = None
     batches: list[WeightedBatch] = []
     counts = StepCounts()
+    started = time.perf_counter()
     try:
         batches, counts = prepare(step)
     except (ValueError, OSError) as error:
         failure = error
-    return StepBatches(batches, _reduce(counts, failure, ranks))
+    reading_seconds = time.perf_counter() - started
+    return StepBatches(batches, _reduce(counts, failure, ranks), reading_seconds)
 
 
 def prepare_step(

@@ -1,5 +1,6 @@
 """Blocks of a shard directory by (shard, block): one range read each, checked by crc32."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -52,7 +53,7 @@ class ShardDirectory:
         for name in TOKENIZER_FILES:
             write_atomically(target / name, self._storage.read(f"{tokenizer.directory}/{name}"))
 
-    def check_sizes(self, shards: list[ShardInfo]) -> None:
+    def check_sizes(self, shards: Sequence[ShardInfo]) -> None:
         """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes.
 
         Behind a pipe that would fetch every shard: there each block's checksum must do, when it is read.

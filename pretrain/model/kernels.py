@@ -1,4 +1,4 @@
-"""Which implementation computes layer norms, products, embeddings and dropout on the device at hand.
+"""Which implementation computes layer norms, products, embeddings, dropout and norms of many tensors.
 
 On a GPU everything runs in the dtype of the weights. On a CPU low-precision weights meet fp32 activations, because
 torch 2.13 sums the gradients of bf16 layer norms and embeddings in bf16 there (4,096 tokens: 34 % off for a norm's
@@ -8,6 +8,7 @@ than fp32 ones. Each gradient is then summed in fp32 and rounded once.
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
@@ -70,10 +71,7 @@ def layer_norm(hidden_size: int, eps: float, kernels: Kernels) -> nn.Module:
     `auto` takes apex's fused one where CUDA and apex are present. Raises ValueError when `apex` is asked for and is
     not there.
     """
-    missing = "" if kernels is Kernels.torch else _why_no_apex()
-    if kernels is Kernels.apex and missing:
-        raise ValueError(f"kernels=apex is not possible: {missing}; use kernels=auto or kernels=torch")
-    if kernels is Kernels.torch or missing:
+    if not takes_apex(kernels):
         return LayerNorm(hidden_size, eps=eps)
     from apex.normalization import FusedLayerNorm  # importing apex without CUDA fails
 
@@ -81,14 +79,53 @@ def layer_norm(hidden_size: int, eps: float, kernels: Kernels) -> nn.Module:
     return fused
 
 
-def _why_no_apex() -> str:
-    """Return why apex's fused norms can't run here, or nothing if they can. Imports nothing: apex may be a stranger."""
+Norms = Callable[[Sequence[Tensor]], Tensor]
+"""Takes one or more fp32 tensors of one device and returns the Euclidean norm of each, fp32 [tensors]."""
+
+
+def torch_norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norms by torch's own kernels; see `Norms`."""
+    return torch.stack(list(torch._foreach_norm(list(tensors))))
+
+
+def multi_tensor_norms(kernels: Kernels) -> Norms:
+    """Return what takes the norms of many tensors at once: apex's kernel, as `layer_norm` chooses it, else torch's.
+
+    Tensors in the host's memory (offload) always go torch's way: apex has no kernel for them. Raises ValueError when
+    `apex` is asked for and is not there.
+    """
+    if not takes_apex(kernels):
+        return torch_norms
+    import amp_C
+    from apex.multi_tensor_apply import multi_tensor_applier
+
+    def apex_norms(tensors: Sequence[Tensor]) -> Tensor:
+        if not tensors[0].is_cuda:
+            return torch_norms(tensors)
+        not_finite = torch.zeros(1, dtype=torch.int32, device=tensors[0].device)  # a flag that the kernel asks for
+        _, each = multi_tensor_applier(amp_C.multi_tensor_l2norm, not_finite, [list(tensors)], True)
+        norms: Tensor = each
+        return norms
+
+    return apex_norms
+
+
+def takes_apex(kernels: Kernels) -> bool:
+    """Return whether apex's kernels are used. Raises ValueError when `apex` is asked for and is not there."""
+    missing = "" if kernels is Kernels.torch else why_no_apex()
+    if kernels is Kernels.apex and missing:
+        raise ValueError(f"kernels=apex is not possible: {missing}; use kernels=auto or kernels=torch")
+    return kernels is not Kernels.torch and not missing
+
+
+def why_no_apex() -> str:
+    """Return why apex's kernels can't run here, or nothing if they can. Imports nothing: apex may be a stranger."""
     spec = find_spec("apex")
     if spec is None:
         return "NVIDIA apex is not installed (build it from github.com/NVIDIA/apex with its CUDA extensions)"
     if PathFinder.find_spec("apex.normalization", list(spec.submodule_search_locations or [])) is None:
         return f"the apex at {spec.origin} is another project (PyPI's), not NVIDIA's"
-    if find_spec("fused_layer_norm_cuda") is None:
+    if find_spec("fused_layer_norm_cuda") is None or find_spec("amp_C") is None:
         return "NVIDIA apex was built without its CUDA extensions"
     return "" if torch.cuda.is_available() else "torch finds no CUDA device"
 

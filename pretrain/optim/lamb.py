@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pretrain.model.kernels import Norms, torch_norms
 from pretrain.optim.fragments import Fragment, Layout
 from pretrain.optim.guard import UpdateGuard
 
@@ -46,12 +47,14 @@ class Lamb(torch.optim.Optimizer):
         eps: float,
         bias_correction: bool = True,
         adapt_undecayed: bool = False,
+        norms: Norms = torch_norms,
     ) -> None:
         super().__init__(param_groups, {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": 0.0})
         self.guard = UpdateGuard()
         self.trust_ratios: Tensor | None = None  # of the last step, fp32 [parameters]; NaN where none was taken
         self._bias_correction = bias_correction
         self._adapt_undecayed = adapt_undecayed
+        self._norms = norms
         self._fragments: dict[Tensor, list[Fragment]] | None = None
         self._indices: dict[Tensor, Tensor] = {}  # of the parameters in each flat tensor, int64 [fragments]
         self._sharded = False
@@ -134,8 +137,8 @@ class Lamb(torch.optim.Optimizer):
             fragments = self._fragments_of(tensor)
             if fragments:
                 for row, whole in enumerate((tensor, direction)):
-                    norms = torch._foreach_norm([fragment.cut(whole) for fragment in fragments])
-                    squared[row, self._indices[tensor]] = torch.stack(list(norms)).square()
+                    norms = self._norms([fragment.cut(whole) for fragment in fragments])
+                    squared[row, self._indices[tensor]] = norms.square()
         if self._sharded:
             dist.all_reduce(squared)
         weight, update = squared.sqrt()

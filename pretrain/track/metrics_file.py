@@ -5,7 +5,7 @@ import logging
 import math
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_prep.atomic_file import write_atomically
 from pretrain.track.metrics import Record
@@ -63,15 +63,27 @@ def read_metrics(path: Path) -> list[Record]:
     return records
 
 
-def last_logged_step(run_dir: Path) -> int:
-    """Return the highest step that was ever logged in `run_dir`, discarded lines included; 0 when none was."""
-    last = 0
-    for name in (METRICS_FILE, DISCARDED_FILE):
-        path = run_dir / name
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
-            # A torn line was never shown to a tracker: trackers come after this file.
-            last = max(last, _step_of(line) or 0)
-    return last
+class LoggedSteps(NamedTuple):
+    """What was logged of a run before this start; 0 when nothing was."""
+
+    last: int  # the highest step ever, discarded lines included
+    kept: int  # the highest step that this start goes on from
+
+
+def logged_steps(run_dir: Path, *, start_step: int) -> LoggedSteps:
+    """Return what was logged in `run_dir`, for a start that goes on from `start_step`.
+
+    Call it before the lines beyond that step are discarded.
+    """
+    known, discarded = (_steps_in(run_dir / name) for name in (METRICS_FILE, DISCARDED_FILE))
+    kept = [step for step in known if step <= start_step]
+    return LoggedSteps(last=max([*known, *discarded], default=0), kept=max(kept, default=0))
+
+
+def _steps_in(path: Path) -> list[int]:
+    """Return the steps of a file's lines. A torn one was never shown to a tracker: trackers come after this file."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return [step for line in lines if (step := _step_of(line)) is not None]
 
 
 class MetricsLog:

@@ -1,15 +1,16 @@
 """What rank 0 writes and shows of a run: metrics.jsonl, then the trackers, then the progress display."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from pretrain.config import TrackingConfig
+from pretrain.track.events import EventKind, append_event
 from pretrain.track.metrics import Record
 from pretrain.track.metrics_file import MetricsLog
 from pretrain.track.progress import Progress, open_progress
 from pretrain.track.trackers import Trackers, open_trackers
+from pretrain.tracking_config import TrackingConfig
 
 
 class Recorder(Protocol):
@@ -23,6 +24,12 @@ class Recorder(Protocol):
 
     def note(self, text: str) -> None:
         """Show a line."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Show a trouble, here and in the trackers. Any thread may call it."""
+
+    def checkpoint(self, tag: Path) -> None:
+        """Take note of a complete checkpoint. Any thread may call it."""
 
     def __enter__(self) -> "Recorder": ...
 
@@ -42,6 +49,12 @@ class SilentRecorder:
 
     def note(self, text: str) -> None:
         """Show nothing."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Show nothing."""
+
+    def checkpoint(self, tag: Path) -> None:
+        """Take no note."""
 
     def __enter__(self) -> "Recorder":
         return self
@@ -74,6 +87,18 @@ class RunRecorder:
     def note(self, text: str) -> None:
         """Show a line above the display."""
         self._progress.note(text)
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell the trackers first: they reach people who do not read the log."""
+        self._trackers.alert(title, text)
+        with suppress(OSError):  # a full disk is no reason to end a training that tells of its trouble
+            append_event(self._metrics.path.parent, EventKind.alert, title=title, text=text)
+        with suppress(OSError):
+            self._progress.note(f"WARNING: {text}")
+
+    def checkpoint(self, tag: Path) -> None:
+        """Tell the trackers."""
+        self._trackers.checkpoint(tag)
 
     def __enter__(self) -> "Recorder":
         return self

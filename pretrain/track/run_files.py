@@ -1,4 +1,4 @@
-"""The run's id in `run.json`: trackers know a training by it for all its life."""
+"""The names of a run directory's files, and the run's id in `run.json`: trackers know a training by it."""
 
 import json
 import secrets
@@ -7,6 +7,10 @@ from pathlib import Path
 from data_prep.atomic_file import write_atomically
 
 RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+DATA_FILE = "data.json"
+STATUS_FILE = "status.json"
+TOKENIZER_DIR = "tokenizer"
 
 
 def ensure_run_id(run_dir: Path) -> str:

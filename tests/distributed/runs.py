@@ -31,6 +31,7 @@ TINY = [
     "evaluation.every=0",
     "tracking=none",
     "tracking.log_every=1",
+    "tracking.ranks_every=0",
 ]
 
 # What a resumed run must repeat to the last bit.
@@ -80,7 +81,7 @@ def tiny_engine(config: PretrainConfig, ranks: Ranks, vocab_size: int = 64) -> E
     config.model.vocab_size = vocab_size
     torch.manual_seed(model_seed(config.seed))
     model = BertForPretraining(config.model, config.kernels, with_pairs=True)
-    return build_engine(model.to(ranks.device), config.engine, config.optimizer)
+    return build_engine(model.to(ranks.device), config.engine, config.optimizer, config.kernels)
 
 
 def full_weights(engine: Engine, ranks: Ranks) -> dict[str, torch.Tensor]:

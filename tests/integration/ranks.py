@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.distributed.workers import free_port
@@ -10,14 +11,21 @@ from tests.distributed.workers import free_port
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_ranks(world_size: int, arguments: list[str], *, module: str = "pretrain") -> list[subprocess.Popen[str]]:
-    """Start `python -m pretrain`, or another module, on each rank."""
-    port = str(free_port())
-    common = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+def start_ranks(
+    world_size: int,
+    arguments: list[str],
+    *,
+    module: str = "pretrain",
+    last_rank: Sequence[str] = (),
+    port: int | None = None,
+) -> list[subprocess.Popen[str]]:
+    """Start `python -m pretrain`, or another module, on each rank; the last has some more arguments, if given."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
+    common = {"WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"} | address
     command = [sys.executable, "-m", module, *arguments]
     return [
         subprocess.Popen(
-            command,
+            [*command, *(last_rank if rank == world_size - 1 else ())],
             cwd=ROOT,
             env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -102,6 +103,34 @@ def test_a_mistake_is_named_once_and_ends_every_rank(shards, change, overrides, 
     assert len(said) == 1, said
     assert said[0].startswith("error: ")
     assert re.search(message, said[0]), said[0]
+
+
+def test_a_mistake_in_the_arguments_of_one_rank_is_named_by_it_and_ends_the_others_too(shards):
+    results = wait_for(start_ranks(2, command(shards), last_rank=["data.global_batch=3"]))
+    assert [code for code, _ in results] == [2, 2]
+    assert re.match(r"error: .*Did you mean data\.global_batch_size", results[1][1])
+    assert results[0][1] == ""
+
+
+def test_a_port_in_use_is_named_and_a_rank_that_gets_no_answer_there_gives_up(shards):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        patience = "engine.collective_timeout_seconds=3"
+        (first, said), (second, unanswered) = wait_for(start_ranks(2, command(shards, patience), port=port))
+    assert (first, second) == (1, 1)
+    assert re.search(rf"^error: MASTER_PORT={port} is in use on \S+ by another program", said, re.MULTILINE)
+    assert re.search(rf"^error: rank 1 of 2 could not join .*:{port} \(no answer: ", unanswered, re.MULTILINE)
+    assert "Traceback" not in said + unanswered
+
+
+def test_online_tracking_without_a_key_is_refused_before_anything_is_written(shards, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(shards))
+    results = run_ranks(2, command(shards, "tracking.wandb=online"))
+    assert [code for code, _ in results] == [2, 2]
+    assert re.match(r"error: tracking\.wandb=online is not possible: .*WANDB_API_KEY", results[0][1])
+    assert (results[1][1], (shards.parent / "run").exists()) == ("", False)
 
 
 def test_an_altered_block_is_named_when_it_is_read_and_no_rank_hangs(shards):

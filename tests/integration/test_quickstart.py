@@ -51,7 +51,8 @@ def test_the_quick_start_learns_from_context_survives_an_interruption_and_redoes
     for said in ("guesses: ", "its logits differ from ours by at most", "runs/quickstart/run/loss.png", "tokens/s"):
         assert said in first
     assert "Traceback" not in first
-    assert "warning" not in first.lower()
+    # A machine that others share may really slow down.
+    assert "warning" not in re.sub(r"WARNING: [\d,]+ tokens/s in the .* is the median", "", first).lower()
     assert len(first.splitlines()) < 150, "no wall of lines"
 
     before = state_of(tmp_path)

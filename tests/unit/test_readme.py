@@ -16,6 +16,8 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "benchmarks" / "README.md",
+    ROOT / "docker" / "README.md",
+    ROOT / "launch" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 SCHEMAS = {"data_prep": DataPrepConfig, "pretrain": PretrainConfig, "pretrain.export": ExportConfig}

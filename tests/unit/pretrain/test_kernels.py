@@ -12,7 +12,16 @@ from torch.utils.checkpoint import checkpoint
 
 from pretrain.config import Kernels
 from pretrain.model import kernels
-from pretrain.model.kernels import LayerNorm, Linear, cpu_multiplies_bf16, dropout, embedding, layer_norm
+from pretrain.model.kernels import (
+    LayerNorm,
+    Linear,
+    cpu_multiplies_bf16,
+    dropout,
+    embedding,
+    layer_norm,
+    multi_tensor_norms,
+    torch_norms,
+)
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
@@ -130,6 +139,10 @@ def test_torch_and_auto_without_cuda_give_torchs_norm() -> None:
         ({}, "not installed"),
         ({"apex/__init__.py": "raise ImportError('a stranger')"}, "another project"),
         ({"apex/__init__.py": "", "apex/normalization/__init__.py": ""}, "without its CUDA extensions"),
+        (
+            {"apex/__init__.py": "", "apex/normalization/__init__.py": "", "fused_layer_norm_cuda.py": ""},
+            "without its CUDA extensions",
+        ),
     ],
 )
 def test_apex_that_cannot_be_used_is_refused_and_auto_does_without(
@@ -143,7 +156,43 @@ def test_apex_that_cannot_be_used_is_refused_and_auto_does_without(
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(ValueError, match=f"kernels=apex is not possible: .*{message}.*use kernels=auto"):
         layer_norm(8, 1e-12, Kernels.apex)
+    with pytest.raises(ValueError, match=f"kernels=apex is not possible: .*{message}.*use kernels=auto"):
+        multi_tensor_norms(Kernels.apex)
     assert isinstance(layer_norm(8, 1e-12, Kernels.auto), LayerNorm)
+    assert multi_tensor_norms(Kernels.auto) is torch_norms
+
+
+def some_tensors(device: str) -> list[Tensor]:
+    """Stretches of one flat tensor as LAMB cuts them: odd sizes, odd offsets, one element."""
+    flat = torch.randn(200_001, generator=torch.Generator().manual_seed(5)).to(device)
+    return [flat[1:2], flat[2:131_075], flat[131_075:131_200], flat[131_201:]]
+
+
+def test_norms_of_many_tensors_are_those_of_each() -> None:
+    tensors = some_tensors("cpu")
+    norms = multi_tensor_norms(Kernels.torch)(tensors)
+    assert norms.shape == (4,)
+    exact = torch.stack([tensor.double().norm() for tensor in tensors])
+    torch.testing.assert_close(norms.double(), exact, rtol=1e-5, atol=0)
+    # To the bit, so that unsharded clipping is what torch's clip_grad_norm_ does.
+    assert torch.linalg.vector_norm(norms) == torch.nn.utils.get_total_norm(tensors)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "cpu"])  # with offload, fp32 weights are in the host's memory
+def test_apex_norms_of_many_tensors_equal_torchs(device: str) -> None:
+    pytest.importorskip("amp_C")
+    tensors = some_tensors(device)
+    fused, plain = (multi_tensor_norms(kind)(tensors) for kind in (Kernels.apex, Kernels.torch))
+    assert fused.device.type == device
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=0)
+
+
+@pytest.mark.gpu
+def test_apex_norms_tell_of_a_gradient_that_is_not_finite() -> None:
+    pytest.importorskip("amp_C")
+    tensors = [torch.ones(8, device="cuda"), torch.tensor([1.0, torch.inf], device="cuda")]
+    assert not multi_tensor_norms(Kernels.apex)(tensors)[1].isfinite()
 
 
 @pytest.mark.gpu

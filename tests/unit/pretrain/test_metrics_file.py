@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from pretrain.track.metrics import Record
 from pretrain.track.metrics_file import (
+    LoggedSteps,
     MetricsLog,
     decode_record,
     encode_record,
-    last_logged_step,
+    logged_steps,
     read_metrics,
     split_lines,
 )
@@ -142,14 +143,16 @@ def test_every_line_is_kept_or_discarded(steps: set[int], beyond: int) -> None:
     ]
 
 
-def test_last_logged_step_remembers_what_was_discarded(tmp_path: Path) -> None:
-    assert last_logged_step(tmp_path) == 0
+def test_logged_steps_are_the_last_ever_and_the_last_that_a_start_goes_on_from(tmp_path: Path) -> None:
+    assert logged_steps(tmp_path, start_step=0) == LoggedSteps(last=0, kept=0)
     write(tmp_path, RECORDS)
-    assert last_logged_step(tmp_path) == 40
+    assert logged_steps(tmp_path, start_step=40) == LoggedSteps(last=40, kept=40)
+    assert logged_steps(tmp_path, start_step=25) == LoggedSteps(last=40, kept=20)
+    assert logged_steps(tmp_path, start_step=5) == LoggedSteps(last=40, kept=0)
     with MetricsLog(tmp_path) as log:
         log.discard_after(20)
         log.append({"step": 30})
-    assert last_logged_step(tmp_path) == 40
+    assert logged_steps(tmp_path, start_step=40) == LoggedSteps(last=40, kept=30)
 
 
 def test_a_line_still_being_written_is_not_read(tmp_path: Path) -> None:

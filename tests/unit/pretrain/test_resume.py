@@ -35,6 +35,7 @@ def of_phases(*steps: int) -> dict:
         "engine.zero_stage=2",
         "engine.precision=fp32",
         "tracking=none",
+        "profile.steps=[10,12]",
         "checkpoint.save_every=5",
         "evaluation.every=5",
         "shards_dir=elsewhere",

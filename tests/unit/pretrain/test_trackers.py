@@ -1,21 +1,31 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pretrain.config import TrackingConfig, WandbMode
 from pretrain.track.metrics import Record
 from pretrain.track.trackers import open_trackers
+from pretrain.tracking_config import Artifacts, TrackingConfig, WandbMode
 
-TENSORBOARD_ONLY = TrackingConfig(
-    log_every=10,
-    tensorboard=True,
-    wandb=WandbMode.disabled,
-    wandb_project="lambert",
-    wandb_name=None,
-    peak_tflops=None,
-)
+
+def tracking(**changes: Any) -> TrackingConfig:
+    values: dict[str, Any] = {
+        "log_every": 10,
+        "ranks_every": 100,
+        "tensorboard": True,
+        "wandb": WandbMode.disabled,
+        "wandb_project": "lambert",
+        "wandb_name": None,
+        "rewind": False,
+        "artifacts": Artifacts.none,
+        "peak_tflops": None,
+    }
+    return TrackingConfig(**(values | changes))
+
+
+TENSORBOARD_ONLY = tracking()
 
 
 def track(run_dir: Path, records: list[Record], *, start_step: int) -> None:
@@ -56,10 +66,7 @@ def test_tensorboard_has_what_was_logged_before_it_is_closed(tmp_path: Path) -> 
 
 
 def test_nothing_is_written_when_nothing_is_asked_for(tmp_path: Path) -> None:
-    config = TrackingConfig(
-        log_every=1, tensorboard=False, wandb=WandbMode.disabled, wandb_project="", wandb_name=None, peak_tflops=None
-    )
-    trackers = open_trackers(config, run_dir=tmp_path, run_config={}, start_step=0)
+    trackers = open_trackers(tracking(tensorboard=False), run_dir=tmp_path, run_config={}, start_step=0)
     trackers.log({"step": 1, "loss": 1.0})
     trackers.close()
     assert list(tmp_path.iterdir()) == []
@@ -71,3 +78,38 @@ def test_a_record_has_a_whole_step(tmp_path: Path, step: float | str | None) -> 
     with pytest.raises(AssertionError):
         trackers.log({"step": step, "loss": 1.0})
     trackers.close()
+
+
+def texts(run_dir: Path) -> dict[str, list[tuple[int, str]]]:
+    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    return {
+        tag.removesuffix("/text_summary"): [
+            (event.step, event.tensor_proto.string_val[0].decode()) for event in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_tensorboard_shows_the_config_and_alerts_as_texts(tmp_path: Path) -> None:
+    config = {"seed": 7, "model": {"hidden_size": 128}}
+    trackers = open_trackers(TENSORBOARD_ONLY, run_dir=tmp_path, run_config=config, start_step=20)
+    trackers.log({"step": 30, "loss": 1.0})
+    trackers.alert("stalled", "step 31 has not finished for 90 s")
+    trackers.checkpoint(tmp_path / "checkpoints" / "step-00000030")
+    trackers.close()
+    assert texts(tmp_path) == {
+        "config": [(20, "    seed: 7\n    model:\n      hidden_size: 128\n")],
+        "alerts": [(30, "**stalled**: step 31 has not finished for 90 s")],
+    }
+
+
+@pytest.mark.parametrize("mode", [WandbMode.offline, WandbMode.disabled])
+def test_rewinding_needs_the_server(mode: WandbMode) -> None:
+    with pytest.raises(ValueError, match=rf"tracking\.rewind=True is not valid: .*tracking\.wandb={mode}"):
+        tracking(wandb=mode, rewind=True)
+    assert tracking(wandb=WandbMode.online, rewind=True).rewind
+
+
+def test_artifacts_need_wandb() -> None:
+    with pytest.raises(ValueError, match=r"tracking\.artifacts='checkpoints' is not valid"):
+        tracking(artifacts=Artifacts.checkpoints)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -10,70 +11,102 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
 from pretrain.track.metrics_file import MetricsLog
 from pretrain.track.run_files import ensure_run_id
+from tests.wandb_stand_in import WandbServer
 
 CONFIG = {"seed": 7, "model": {"hidden_size": 128}}
 
 PROGRAM = """
-import json, logging, sys
+import json, logging, os, signal, sys, time
 from pathlib import Path
 import psutil
-from pretrain.config import TrackingConfig, WandbMode
-from pretrain.track import wandb_tracker
+from pretrain.track import wandb_start, wandb_tracker
 from pretrain.track.metrics_file import MetricsLog
 from pretrain.track.trackers import open_trackers
+from pretrain.tracking_config import Artifacts, TrackingConfig, WandbMode
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-wandb_tracker.INIT_TIMEOUT_SECONDS = 3
-run_dir, mode, start_step, steps, config, kill_after = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
-tracking = TrackingConfig(log_every=1, tensorboard=False, wandb=WandbMode(mode), wandb_project="lambert-tests",
-                          wandb_name="a run", peak_tflops=None)
+run_dir, life = Path(sys.argv[1]), json.loads(sys.argv[2])
+wandb_start.INIT_TIMEOUT_SECONDS = max(5, life["patience"])  # a slow machine starts an offline run in it
+wandb_start.FINISH_TIMEOUT_SECONDS = life["patience"]
+wandb_tracker.FINISH_TIMEOUT_SECONDS = wandb_tracker.LEAVE_SECONDS = life["patience"]
+wandb_start.FLUSH_SECONDS = 0.2
+tracking = TrackingConfig(
+    log_every=1, ranks_every=0, tensorboard=False, wandb=WandbMode(life["mode"]), wandb_project="lambert-tests",
+    wandb_name="a run", rewind=life.get("rewind", False), artifacts=Artifacts(life.get("artifacts", "none")),
+    peak_tflops=None,
+)
 try:
-    trackers = open_trackers(tracking, run_dir=run_dir, run_config=config, start_step=start_step)
+    trackers = open_trackers(tracking, run_dir=run_dir, run_config=life["config"], start_step=life["start_step"])
 except ValueError as error:
     sys.exit(f"ValueError: {error}")
 with MetricsLog(run_dir) as log:
-    log.discard_after(start_step)
-    for step in steps:
-        record = {"step": step, "loss": 10 / step, "nsp_loss": float("nan"), "mfu": None}
+    log.discard_after(life["start_step"])
+    for step in life["steps"]:
+        record = {"step": step, "loss": life.get("loss", 10) / step, "nsp_loss": float("nan"), "mfu": None}
         log.append(record)
         trackers.log(record)
-        if step == kill_after:
+        happens = life.get("after", {}).get(str(step))
+        if happens == "the service dies":
             [core] = psutil.Process().children()
             assert core.name() == "wandb-core"
             core.kill()
+        elif happens == "the service freezes":
+            [core] = psutil.Process().children()
+            core.suspend()
+        elif happens == "kill -9":
+            time.sleep(10 * wandb_start.FLUSH_SECONDS)
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif happens == "pause":
+            print("paused", flush=True)
+            sys.stdin.readline()
+        elif happens == "alert":
+            trackers.alert("stalled", "step 3 has not finished")
+        elif happens == "checkpoint":
+            trackers.checkpoint(run_dir / "checkpoints" / f"step-{step:08d}")
 trackers.close()
 print("trained to the end")
 """
 
 
-def train(
-    run_dir: Path,
-    mode: str,
-    *,
-    start_step: int,
-    steps: list[int],
-    config: dict[str, Any] = CONFIG,
-    kill_after: int | None = None,
-    **environment: str,
-) -> subprocess.CompletedProcess[str]:
-    """Log `steps` in a new process that has no W&B settings but `environment`; `kill_after` kills wandb's service."""
+def start(run_dir: Path, mode: str, life: dict[str, Any], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Live a life of a run in a new process that has no W&B settings but those of `environment`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     home = run_dir.parent / "home"
     home.mkdir(exist_ok=True)
-    arguments = [json.dumps(value) for value in (mode, start_step, steps, config, kill_after)]
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(run_dir), *arguments],
-        capture_output=True,
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PROGRAM,
+            str(run_dir),
+            json.dumps({"mode": mode, "config": CONFIG, "patience": 60} | life),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
         env=clean | {"HOME": str(home)} | environment,
     )
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for the end of a life; a hang ends in TimeoutExpired."""
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def train(run_dir: Path, mode: str, *, start_step: int, steps: list[int], **more: Any) -> Any:
+    """Log `steps` in a new process; `after` says what happens after some, `environment` what wandb finds there."""
+    environment = more.pop("environment", {})
+    return finish(start(run_dir, mode, {"start_step": start_step, "steps": steps, **more}, environment))
 
 
 def transaction_log(path: Path) -> Iterator[WandbRecord]:
@@ -101,7 +134,7 @@ def transaction_log(path: Path) -> Iterator[WandbRecord]:
 
 def runs(run_dir: Path) -> list[list[WandbRecord]]:
     """Return the records of every start of a run, oldest first."""
-    files = sorted(run_dir.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime)
+    files = sorted(run_dir.glob("wandb/*run-*-*/run-*.wandb"), key=lambda path: path.stat().st_mtime)
     return [list(transaction_log(path)) for path in files]
 
 
@@ -115,37 +148,85 @@ def history(records: list[WandbRecord]) -> list[dict[str, Any]]:
     return rows
 
 
-def run_messages(records: list[WandbRecord]) -> list[Any]:
-    return [record.run for record in records if record.WhichOneof("record_type") == "run"]
+def of_kind(records: list[WandbRecord], kind: str) -> list[Any]:
+    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
 
 
-def test_an_offline_run_holds_history_and_config(tmp_path: Path) -> None:
+def test_an_offline_run_holds_history_config_alerts_and_checkpoints_without_their_bytes(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    done = train(run_dir, "offline", start_step=0, steps=[10, 20, 30])
-    assert done.returncode == 0, done.stderr
-    assert (done.stdout, done.stderr) == ("trained to the end\n", "")
+    tag = run_dir / "checkpoints" / "step-00000020"
+    tag.mkdir(parents=True)
+    (tag / "rank-00000.safetensors").write_bytes(bytes(10**6))
+    after = {"10": "alert", "20": "checkpoint", "30": "checkpoint"}
+    done = train(run_dir, "offline", start_step=0, steps=[10, 20, 30], after=after, artifacts="checkpoints")
+    assert (done.returncode, done.stdout) == (0, "trained to the end\n")
+    assert done.stderr.startswith("WARNING W&B does not list step-00000030 as an artifact: "), "it is not there"
+    assert len(done.stderr.splitlines()) == 1
     [records] = runs(run_dir)
     rows = history(records)
     assert [(row["_step"], row["step"], row["loss"]) for row in rows] == [(s, s, 10 / s) for s in (10, 20, 30)]
     assert all(row["nsp_loss"] != row["nsp_loss"] for row in rows)
     assert all("mfu" not in row for row in rows)
-    [run, *_] = run_messages(records)
+    run = of_kind(records, "run")[0]
     assert (run.run_id, run.project, run.display_name) == (ensure_run_id(run_dir), "lambert-tests", "a run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert {key: config[key] for key in CONFIG} == CONFIG
-    metrics = [record.metric for record in records if record.WhichOneof("record_type") == "metric"]
-    assert any(metric.glob_name == "*" and metric.step_metric == "step" for metric in metrics)
+    assert any(metric.glob_name == "*" and metric.step_metric == "step" for metric in of_kind(records, "metric"))
+    (alert,) = of_kind(records, "alert")
+    assert (alert.title, alert.text, alert.level) == ("stalled", "step 3 has not finished", "WARN")
+    (artifact,) = of_kind(records, "artifact")
+    assert (artifact.name, artifact.type) == (f"checkpoints-{run.run_id}", "checkpoint")
+    assert sorted(artifact.aliases) == ["latest", "step-00000020"]
+    (entry,) = artifact.manifest.contents
+    assert (entry.path, entry.ref) == ("rank-00000.safetensors", f"{tag.as_uri()}/rank-00000.safetensors")
+    assert sum(path.stat().st_size for path in run_dir.glob("wandb/**/*") if path.is_file()) < 10**6
 
 
-def test_a_rollback_continues_the_run_without_a_step_going_back(tmp_path: Path) -> None:
+def test_a_killed_run_that_goes_on_from_an_older_step_is_one_history_to_wandb_sync(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    assert train(run_dir, "offline", start_step=0, steps=[10, 20, 30, 40]).returncode == 0
-    done = train(run_dir, "offline", start_step=20, steps=[30, 40, 50, 60], config=CONFIG | {"seed": 8})
+    died = train(run_dir, "offline", start_step=0, steps=[10, 20, 30, 40], after={"40": "kill -9"})
+    assert died.returncode == -signal.SIGKILL
+    changed = CONFIG | {"seed": 8}
+    done = train(run_dir, "offline", start_step=20, steps=[30, 40, 50, 60], loss=20, config=changed)
     assert (done.returncode, done.stderr) == (0, "")
-    first, second = runs(run_dir)
-    assert {run.run_id for records in (first, second) for run in run_messages(records)} == {ensure_run_id(run_dir)}
-    assert [row["_step"] for row in history(first)] == [10, 20, 30, 40]
-    assert [row["_step"] for row in history(second)] == [50, 60]
+    with WandbServer() as server:
+        synced = subprocess.run(
+            [sys.executable, "-m", "wandb", "sync", *sorted(run_dir.glob("wandb/offline-run-*"))],
+            cwd=tmp_path,
+            env=os.environ | server.environment | {"HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+    assert server.losses(ensure_run_id(run_dir)) == {10: 1, 20: 0.5, 30: 1 / 3, 40: 0.25, 50: 0.4, 60: 1 / 3}
+
+
+def test_rewinding_replaces_steps_that_run_again_and_where_it_cannot_no_step_comes_twice(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with WandbServer() as server:
+        first = train(
+            run_dir, "online", start_step=0, steps=[10, 20, 30], after={"10": "alert"}, environment=server.environment
+        )
+        assert (first.returncode, first.stderr) == (0, "")
+        run_id = ensure_run_id(run_dir)
+        assert server.losses(run_id) == {10: 1, 20: 0.5, 30: 1 / 3}
+        (alert,) = server.sent("NotifyScriptableRunAlert")
+        assert (alert["title"], alert["severity"]) == ("stalled", "WARN")
+        life = {"start_step": 25, "steps": [30, 40], "loss": 20, "rewind": True}
+        done = train(run_dir, "online", **life, environment=server.environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        (rewind,) = server.sent("RewindRun")
+        assert (rewind["runName"], rewind["metricName"], rewind["metricValue"]) == (run_id, "_step", 20)
+        assert server.losses(run_id) == {10: 1, 20: 0.5, 30: 2 / 3, 40: 0.5}
+        server.can_rewind = False
+        life = {"start_step": 30, "steps": [40, 50], "loss": 30, "rewind": True}
+        done = train(run_dir, "online", **life, environment=server.environment)
+    assert done.returncode == 0
+    assert done.stderr.startswith("WARNING tracking.rewind=true, but W&B cannot rewind (")
+    assert len(done.stderr.splitlines()) == 1
+    assert server.losses(run_id) == {10: 1, 20: 0.5, 30: 2 / 3, 40: 0.5, 50: 0.6}
 
 
 def test_online_without_a_key_is_refused_by_name(tmp_path: Path) -> None:
@@ -158,16 +239,19 @@ def test_online_without_a_key_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_online_with_a_malformed_key_is_refused_by_name(tmp_path: Path) -> None:
-    done = train(tmp_path / "run", "online", start_step=0, steps=[1], WANDB_API_KEY="short")
+    done = train(tmp_path / "run", "online", start_step=0, steps=[1], environment={"WANDB_API_KEY": "short"})
     assert done.returncode == 1
     assert done.stderr.startswith("ValueError: tracking.wandb=online is not possible: ")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_unreachable_server_makes_the_run_offline_with_one_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+def test_an_unreachable_server_makes_the_run_offline_with_one_warning(tmp_path: Path, how: str) -> None:
     run_dir = tmp_path / "run"
-    key = "0123456789" * 4
-    done = train(run_dir, "online", start_step=0, steps=[1, 2], WANDB_API_KEY=key, WANDB_BASE_URL="http://127.0.0.1:9")
+    with WandbServer() as server:
+        server.hang()
+        environment = server.environment | ({"WANDB_BASE_URL": "http://127.0.0.1:9"} if how == "refuses" else {})
+        done = train(run_dir, "online", start_step=0, steps=[1, 2], patience=2, environment=environment)
     assert (done.returncode, done.stdout) == (0, "trained to the end\n"), done.stderr
     assert done.stderr.startswith("WARNING W&B cannot be reached")
     assert "wandb sync" in done.stderr
@@ -175,9 +259,34 @@ def test_an_unreachable_server_makes_the_run_offline_with_one_warning(tmp_path: 
     assert [row["_step"] for row in history(runs(run_dir)[-1])] == [1, 2]
 
 
-def test_a_dead_wandb_service_costs_one_warning_and_no_step(tmp_path: Path) -> None:
+def test_a_server_that_hangs_under_way_holds_up_no_step(tmp_path: Path) -> None:
+    """Three hundred lines, an alert and an artifact, of which it takes none; a hang ends in TimeoutExpired."""
     run_dir = tmp_path / "run"
-    done = train(run_dir, "offline", start_step=0, steps=[1, 2, 3, 4], kill_after=2)
+    (run_dir / "checkpoints" / "step-00000003").mkdir(parents=True)
+    life = {
+        "start_step": 0,
+        "steps": [*range(1, 301)],
+        "after": {"2": "pause", "3": "checkpoint", "4": "alert"},
+        "artifacts": "checkpoints",
+        "patience": 2,
+    }
+    with WandbServer() as server:
+        process = start(run_dir, "online", life, server.environment)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "paused\n"
+        server.hang()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        done = finish(process)
+    assert (done.returncode, done.stdout) == (0, "trained to the end\n"), done.stderr
+    assert [row["_step"] for row in history(runs(run_dir)[-1])] == [*range(1, 301)], "all are kept for wandb sync"
+
+
+@pytest.mark.parametrize("trouble", ["the service dies", "the service freezes"])
+def test_a_wandb_service_that_fails_costs_one_warning_and_no_step(tmp_path: Path, trouble: str) -> None:
+    run_dir = tmp_path / "run"
+    done = train(run_dir, "offline", start_step=0, steps=[1, 2, 3, 4], after={"2": trouble}, patience=2)
     assert (done.returncode, done.stdout) == (0, "trained to the end\n"), done.stderr
     assert done.stderr.startswith("WARNING W&B stopped working at step")
     assert len(done.stderr.splitlines()) == 1
