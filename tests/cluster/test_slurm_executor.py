@@ -1,4 +1,4 @@
-"""data_prep on a real SLURM: `pytest -m cluster --basetemp=FOLDER` with a folder that all nodes see under that path."""
+"""data_prep on a real SLURM."""
 
 import os
 import signal
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
+from data_prep.executors import slurm_executor
 from data_prep.executors.slurm_jobs import RECORD_NAME, cancel_leftovers, queue_states
 from data_prep.executors.stage import TaskError
+from tests.cluster.slurm import Cluster
 from tests.integration.test_prep_kills import arguments, hashes_of, start, wait_for_files, write_corpus
 from tests.unit.data_prep.example_steps import SleepRank, WriteRank, outputs
 from tests.unit.data_prep.executors.test_executor import ROOT, run
@@ -21,8 +23,10 @@ SLURM = ["executor.kind=slurm", "executor.workers=4"]
 
 
 @pytest.fixture(autouse=True)
-def tests_on_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def tests_on_the_nodes(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    if slurm_cluster.daemons:  # one machine: what one node has written the others see
+        monkeypatch.setattr(slurm_executor, "SETTLE_SECONDS", 1.0)
 
 
 def test_shards_are_those_of_the_local_executor_also_after_a_kill(tmp_path: Path) -> None:
@@ -59,14 +63,16 @@ def test_an_interrupt_cancels_the_jobs(tmp_path: Path) -> None:
     assert not queue_states(job_name)
 
 
-def test_a_task_that_slurm_puts_back_into_the_queue_runs_again(tmp_path: Path) -> None:
+def test_a_task_that_slurm_puts_back_into_the_queue_runs_again(slurm_cluster: Cluster, tmp_path: Path) -> None:
     process = start_stage(tmp_path)
     job_name = (tmp_path / "stage" / RECORD_NAME).read_text()
     (tmp_path / "awake").touch()
-    queue = ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%A", f"--name={job_name}"]
+    queue = ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i", f"--name={job_name}"]
     running = subprocess.run(queue, capture_output=True, text=True, check=True).stdout.split()
     for job in running:
         subprocess.run(["scontrol", "requeue", job], check=True)
+    for job in running:
+        slurm_cluster.start_now(job)
     _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     assert outputs(tmp_path, 4) == ["done\n"] * 4

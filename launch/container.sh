@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# launch/container.sh [--dry-run] ARGS…: a node of a training, in a container (kubernetes/*.yaml, docker/compose.yaml).
+# It checks the command, trains, and ends with an exit code that tells the platform whether to start it again:
+#     0 done    2 refused, and would be again    143 stopped after a save: start again    138 failed: try again
+# PET_… variables, which Kubeflow sets, tell torchrun of the nodes; GRACE_SECONDS lie between SIGTERM and the kill.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/env.sh
+. launch/env.sh
+
+DONE=0 REFUSED=2 FAILED=138 STOPPED=143
+
+dry_run=
+if [ "${1:-}" = --dry-run ]; then dry_run=1; shift; fi
+run_dir=
+for argument in "$@"; do
+  case $argument in run_dir=*) run_dir=${argument#run_dir=} ;; esac
+done
+nodes=${PET_NNODES:-1} ranks_per_node=${PET_NPROC_PER_NODE:-1}
+nodes=${nodes##*:} # of MIN:MAX the most
+if ! [[ $nodes =~ ^[1-9][0-9]*$ && $ranks_per_node =~ ^[1-9][0-9]*$ ]]; then
+  echo "container.sh: PET_NNODES=$nodes PET_NPROC_PER_NODE=$ranks_per_node: set both to numbers in the manifest" >&2
+  exit "$REFUSED"
+fi
+check=("$PYTHON" -m pretrain.check "world_size=$((nodes * ranks_per_node))")
+if [ -n "${GRACE_SECONDS:-}" ]; then check+=("grace_seconds=$GRACE_SECONDS"); fi
+check+=("$@")
+train=("$PYTHON" -m torch.distributed.run -m pretrain "$@")
+if [ -n "$dry_run" ]; then
+  printf '%q ' "${check[@]}"; echo
+  env | grep '^PET_' | sort
+  printf '%q ' "${train[@]}"; echo
+  exit "$DONE"
+fi
+
+# A rank that is told to stop tells all ranks of all nodes: they finish the step, save and leave. torchrun is not told
+# while it has ranks: those of the other nodes would wait for it at their exit barrier, 300 s.
+child='' stopped='' code=0
+trap 'stopped=1; [ -z "$child" ] || pkill -TERM -P "$child" || kill -TERM "$child" || true' TERM INT USR1
+
+attend() { # runs a command to its end, whatever signals come meanwhile; its exit code is in $code
+  "$@" &
+  child=$!
+  while true; do
+    code=0
+    wait "$child" || code=$?
+    kill -0 "$child" 2>/dev/null || break
+  done
+  child=
+}
+
+status() { cat "$run_dir/status.json" 2>/dev/null || true; }
+
+attend "${check[@]}"
+if [ -n "$stopped" ]; then exit "$STOPPED"; fi
+if [ "$code" = "$REFUSED" ]; then exit "$REFUSED"; fi
+if [ "$code" != 0 ]; then exit "$FAILED"; fi
+
+before=$(status)
+attend "${train[@]}"
+# The ranks left in good order. A network file system may show another node's status a minute late.
+for _ in {1..60}; do
+  now=$(status)
+  if [ "$code" != 0 ] || [[ $now != '{"state": "running"'* ]]; then break; fi
+  sleep 1
+done
+if [ "$code" = 0 ] || [ "$now" != "$before" ]; then # else it tells of an earlier start
+  case $now in
+    '{"state": "done"'*) exit "$DONE" ;;
+    '{"state": "stopped"'*) exit "$STOPPED" ;;
+  esac
+fi
+if [ -n "$stopped" ]; then exit "$STOPPED"; fi
+exit "$FAILED"
