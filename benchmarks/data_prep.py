@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -121,37 +123,40 @@ def seconds_of_tokenizers(tokenizer: Tokenizer, sentences: list[str]) -> float:
 
 
 def measure(corpus: Path, output_dir: Path, vocabulary: Path, workers: int) -> Measured:
-    """Return what one run of data_prep takes, in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_prepare, _overrides(corpus, output_dir, vocabulary, workers)).result()
+    """Return what one run of data_prep takes, in a process of its own.
+
+    Not one of multiprocessing's: the workers of the run would import this script again before they begin.
+    """
+    overrides = [
+        *(f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"),
+        *(f"tokenizer.vocab_file={vocabulary}", f"executor.workers={workers}"),
+    ]
+    program = "import sys; from benchmarks.data_prep import print_measured; print_measured(sys.argv[1:])"
+    finished = subprocess.run([sys.executable, "-c", program, *overrides], stdout=subprocess.PIPE, check=True)
+    return Measured(**json.loads(finished.stdout))
 
 
 def seconds_of_both(corpus: Path, output_dirs: list[Path], vocabulary: Path) -> float:
     """Return how long two runs of one worker each take at the same time, the slower one: what two cores can give."""
-    runs = [_overrides(corpus, output_dir, vocabulary, workers=1) for output_dir in output_dirs]
-    with ProcessPoolExecutor(len(runs), mp_context=get_context("spawn")) as pool:
-        return max(measured.seconds for measured in pool.map(_prepare, runs))
+    with ThreadPoolExecutor(len(output_dirs)) as pool:
+        runs = [pool.submit(measure, corpus, output_dir, vocabulary, 1) for output_dir in output_dirs]
+        return max(run.result().seconds for run in runs)
 
 
-def _overrides(corpus: Path, output_dir: Path, vocabulary: Path, workers: int) -> list[str]:
-    return [
-        *(f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"),
-        *(f"tokenizer.vocab_file={vocabulary}", f"executor.workers={workers}"),
-    ]
-
-
-def _prepare(overrides: list[str]) -> Measured:
+def print_measured(overrides: list[str]) -> None:
+    """Run data_prep in this process and print what it took as JSON."""
     config = compose("data_prep", DataPrepConfig, overrides)
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         prepare(config)
     seconds = time.perf_counter() - started
     shards = [shard for split in read_manifest(Path(config.output_dir)).splits.values() for shard in split]
-    return Measured(
+    measured = Measured(
         seconds=seconds,
         peak_bytes=status_bytes("VmHWM"),  # not ru_maxrss: that keeps what the parent had at the fork
         bytes_per_instance=sum(shard.bytes for shard in shards) / sum(shard.instances for shard in shards),
     )
+    print(json.dumps(asdict(measured)))
 
 
 if __name__ == "__main__":

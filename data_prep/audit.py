@@ -3,8 +3,12 @@
 import argparse
 import hashlib
 import json
+import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +27,25 @@ from data_prep.shard_reader import read_block, read_index
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 if everything holds, 1 if not, 2 for a picture without a place."""
+    """Run the command and return its exit code: 0 if everything holds, 1 if not, 2 for options that cannot be."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a finished output_dir of data_prep")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that read shards (default 1)")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw lengths and masked positions")
     options = parser.parse_args(arguments)
     if options.picture and (options.picture.suffix != ".png" or not options.picture.absolute().parent.is_dir()):
         print(f"audit: --picture {options.picture}: name a .png file in a folder that exists", file=sys.stderr)
+        return 2
+    if options.workers < 1:
+        print(f"audit: --workers {options.workers}: at least 1", file=sys.stderr)
         return 2
     try:
         manifest = read_manifest(options.directory)
     except ValueError as error:
         print(f"audit: {error}", file=sys.stderr)
         return 1
-    statistics, faults = audit_directory(options.directory, manifest)
+    statistics, faults = audit_directory(options.directory, manifest, workers=options.workers)
     splits = {split: found.summary() for split, found in statistics.items()}
     if options.json:
         print(json.dumps({"ok": not faults, "faults": faults, "splits": splits}, indent=1))
@@ -48,26 +56,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if faults else 0
 
 
-def audit_directory(directory: Path, manifest: Manifest) -> tuple[dict[str, SplitStatistics], list[str]]:
+def audit_directory(
+    directory: Path, manifest: Manifest, *, workers: int = 1
+) -> tuple[dict[str, SplitStatistics], list[str]]:
     """Return the statistics per split and all faults, each naming its file and, where it has one, its block.
 
-    Reads every shard twice, for the sha256 and block by block; holds one block in memory.
+    Reads every shard twice, for the sha256 and block by block, in `workers` processes that hold one block each.
     """
     faults = [*_tokenizer_faults(directory, manifest), *_stray_faults(directory, manifest)]
     splits: dict[str, SplitStatistics] = {}
     pairs = pairs_config_of(manifest)
-    rules = rules_of(manifest)
+    audit = partial(_audit_shard, directory, rules_of(manifest), pairs.kind)
     total_bytes = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, desc="audit", file=sys.stderr, disable=None) as bar:
+    with ExitStack() as stack:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) if workers > 1 else None
+        in_order = stack.enter_context(pool).map if pool else map
+        bar = stack.enter_context(
+            tqdm(total=total_bytes, unit="B", unit_scale=True, desc="audit", file=sys.stderr, disable=None)
+        )
         for split, shards in manifest.splits.items():
-            statistics = SplitStatistics(rules, pairs.kind)
-            for shard in shards:
-                statistics.shards += 1
-                faults += [f"{shard.name}: {fault}" for fault in _audit_shard(directory, shard, rules, statistics)]
+            statistics = SplitStatistics(rules_of(manifest), pairs.kind)
+            for shard, (of_shard, found) in zip(shards, in_order(audit, shards), strict=True):
+                statistics.merge(of_shard)
+                faults += [f"{shard.name}: {fault}" for fault in found]
                 bar.update(shard.bytes)
             splits[split] = statistics
-            found = _statistics_faults(pairs, manifest.statistics.get(split, {}), statistics.summary())
-            faults += [f"{split}: {fault}" for fault in found]
+            wrong = _statistics_faults(pairs, manifest.statistics.get(split, {}), statistics.summary())
+            faults += [f"{split}: {fault}" for fault in wrong]
     return splits, faults
 
 
@@ -81,9 +96,17 @@ def pairs_config_of(manifest: Manifest) -> PairsConfig:
     )
 
 
-def _audit_shard(directory: Path, shard: ShardInfo, rules: BlockRules, statistics: SplitStatistics) -> Iterator[str]:
+def _audit_shard(
+    directory: Path, rules: BlockRules, pairs: PairKind, shard: ShardInfo
+) -> tuple[SplitStatistics, list[str]]:
+    """Return the statistics of one shard's sound blocks, and its faults."""
+    statistics = SplitStatistics(rules, pairs)
+    statistics.shards = 1
+    return statistics, list(_shard_faults(directory / shard.name, shard, rules, statistics))
+
+
+def _shard_faults(tar: Path, shard: ShardInfo, rules: BlockRules, statistics: SplitStatistics) -> Iterator[str]:
     """Yield the faults of one shard and add its sound blocks to the statistics."""
-    tar = directory / shard.name
     if not tar.is_file():
         yield "the tar is missing"
         return
@@ -96,15 +119,14 @@ def _audit_shard(directory: Path, shard: ShardInfo, rules: BlockRules, statistic
     except ValueError as error:
         yield str(error)
         return
-    before = dict(statistics.counts)
     yield from _block_faults(tar, index, rules, statistics)
     end = int(index[-1]["offset"] + index[-1]["length"]) if len(index) else 0
     if end + len(END_OF_ARCHIVE) != shard.bytes:
         yield f"the index ends at byte {end} of {shard.bytes}; the last {len(END_OF_ARCHIVE)} close the tar"
     yield from (
-        f"{count - before[name]} {name} in sound blocks, the manifest says {getattr(shard, name)}"
+        f"{count} {name} in sound blocks, the manifest says {getattr(shard, name)}"
         for name, count in statistics.counts.items()
-        if count - before[name] != getattr(shard, name)
+        if count != getattr(shard, name)
     )
 
 

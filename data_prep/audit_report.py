@@ -51,6 +51,17 @@ class SplitStatistics:
         if block.next_sentence_labels is not None:
             self.labelled += int(block.next_sentence_labels.sum())
 
+    def merge(self, other: "SplitStatistics") -> None:
+        """Count what another one of the same split counted."""
+        self.shards += other.shards
+        self.labelled += other.labelled
+        self.wanted_masks += other.wanted_masks
+        self.masks += other.masks
+        self.lengths += other.lengths
+        for own, others in ((self.counts, other.counts), (self.shown, other.shown)):
+            for name, count in others.items():
+                own[name] += count
+
     def summary(self) -> dict[str, Any]:
         """Return the counts, the rates (0 to 1) and `instance_length`: percent of instances -> tokens."""
         counts, masked = self.counts, self.counts["masked_tokens"]

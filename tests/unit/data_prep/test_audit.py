@@ -189,6 +189,18 @@ def test_a_flip_in_the_end_of_the_archive_is_found(finished: Path, capsys: pytes
     )
 
 
+def test_several_workers_say_what_one_says(finished: Path) -> None:
+    shard = finished / f"{SHARD}.tar"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    manifest = read_manifest(finished)
+    alone, together = (audit_directory(finished, manifest, workers=workers) for workers in (1, 2))
+    assert len(alone[1]) >= 1
+    assert together[1] == alone[1]
+    for split, statistics in alone[0].items():
+        assert together[0][split].summary() == statistics.summary()
+        assert together[0][split].masks.tolist() == statistics.masks.tolist()
+
+
 def test_a_truncated_shard_is_found(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tar = finished / f"{SHARD}.tar"
     size = tar.stat().st_size

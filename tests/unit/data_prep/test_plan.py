@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,31 @@ def test_buckets_do_not_depend_on_how_tasks_are_cut() -> None:
     assert len({plan.buckets for plan in plans}) == 1
     assert [len(plan.tasks) for plan in plans] == [200, 20, 1]
     assert {plan.num_files for plan in plans} == {100}
+
+
+def test_the_plan_for_ten_terabytes_is_the_one_in_the_documents() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "ten_terabytes.md").read_text(encoding="utf-8")
+    table = [[cell.strip() for cell in line.split("|")[1:4]] for line in page.splitlines() if line.startswith("| ")]
+    cells = {name: columns for name, *columns in table}
+    files = [corpus_file(number, 250_000_000, ".jsonl") for number in range(40_000)]
+    for column, task_bytes, bucket_bytes in ((0, None, None), (1, 2_500_000_000, 256_000_000)):
+        plan = make_plan(
+            files, [CorpusFormat.jsonl], task_bytes=task_bytes, bucket_bytes=bucket_bytes, held_out_fraction=0.001
+        )
+        tasks, groups, buckets = len(plan.tasks), plan.num_groups, plan.buckets
+        assert cells["scatter tasks"][column] == f"{tasks:,}"
+        assert cells["buckets, train and held out"][column] == f"{buckets.train:,} + {buckets.held_out:,}"
+        assert cells["groups (buckets in each)"][column] == f"{groups:,} ({plan.buckets_per_group})"
+        ranges = cells["range that a regroup task reads of each scatter file"]
+        assert ranges[column] == f"{plan.range_bytes / 1e6:.2f} MB"
+        assert cells["range reads"][column] == f"{tasks * groups / 1e6:.1f} million"
+        assert f"{tasks * buckets.total / 1e6:.0f}" in cells_without_groups(page)
+        assert range_warning(plan) is None
+
+
+def cells_without_groups(page: str) -> list[str]:
+    """Return the two numbers of millions of range reads that the page gives for a plan without groups."""
+    return re.findall(r"without groups it would be (\d+) or (\d+) million", page)[0]
 
 
 def test_a_compressed_file_counts_as_more_text() -> None:
