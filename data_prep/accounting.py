@@ -26,8 +26,21 @@ def accounting_faults(config: PairsConfig, counts: Mapping[str, int], found: Map
             f"{used} tokens of documents in shards and {kept_back} truncated or unused are not the "
             f"{counts['tokens_taken']} that were taken"
         )
-    if config.recipe is PairRecipe.lambert and counts.get("pairs_from_one_document", 0):
+    if config.recipe is PairRecipe.lambert:
+        yield from _neighbour_faults(config, counts, found)
+
+
+def _neighbour_faults(config: PairsConfig, counts: Mapping[str, int], found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where our own recipe's promises of pairs are broken: neighbours touch, random Bs are from elsewhere."""
+    if counts.get("pairs_from_one_document", 0):
         yield f"{counts['pairs_from_one_document']} random pairs have A and B of the same document"
+    if "touching_pairs" not in counts:
+        return
+    touching, in_order = counts["touching_pairs"], found["instances"] - found[LABELS[config.kind]]
+    # Swapped segments lose what they met at when they are truncated; the others never do.
+    most = in_order if config.kind is PairKind.nsp else found["instances"]
+    if not in_order <= touching <= most:
+        yield f"{touching} pairs touch, where the shards hold {in_order} whose B follows A"
 
 
 def rate_faults(config: PairsConfig, counts: Mapping[str, int], found: Mapping[str, Any]) -> Iterator[str]:
@@ -63,8 +76,8 @@ def describe_accounting(counts: Mapping[str, int]) -> list[str]:
     shares = {name: counts.get(f"tokens_{name}", 0) / taken for name in ("truncated", "unused", "borrowed")}
     used = 1 - shares["truncated"] - shares["unused"]
     lines = [
-        f"  documents     {counts['documents']:,}, {counts['sentences']:,} sentences; of the tokens taken {used:.2%} "
-        f"are used once, {shares['truncated']:.2%} truncated, {shares['unused']:.2%} left over; "
+        f"  by build      {counts['documents']:,} documents, {counts['sentences']:,} sentences; of the tokens taken "
+        f"{used:.2%} are used once, {shares['truncated']:.2%} truncated, {shares['unused']:.2%} left over; "
         f"{shares['borrowed']:.2%} are borrowed"
     ]
     if counts.get("instances_without_partner"):

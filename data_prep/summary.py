@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from data_prep.config import DataPrepConfig
+from data_prep.config import DataPrepConfig, PairKind
 from data_prep.filtering.filters import DROPPED_BY
 from data_prep.manifest import HELD_OUT, MANIFEST_NAME, TRAIN, Manifest, ShardInfo
 from data_prep.plan import Plan, num_build_tasks, range_warning
@@ -45,6 +45,8 @@ def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float |
         f"shards     {len(shards):,} files, {_megabytes(size)} in {config.output_dir}"
         + (f", {seconds:.1f} s" if seconds is not None else ""),
     ]
+    if warning := _warn_of_held_out(held_out.get("documents", 0), config):
+        lines.append(f"warning    {warning}")
     if skipped := _describe_skipped(documents, manifest.statistics["skipped"]):
         lines.insert(1, f"skipped    {skipped}")
     if left_out := _describe_left_out(documents, train, held_out):
@@ -61,6 +63,17 @@ def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float |
         f"train      torchrun --nproc-per-node 2 -m pretrain shards_dir={config.output_dir} run_dir=RUN_DIR",
     ]
     return "\n".join(lines)
+
+
+def _warn_of_held_out(documents: int, config: DataPrepConfig) -> str:
+    """Return advice when the held-out split that was asked for is too small for a random B; else nothing."""
+    wanted = 1 if config.pairs.kind is PairKind.none else 2
+    if documents >= wanted or not config.held_out_fraction:
+        return ""
+    return (
+        f"{documents} held-out documents cannot evaluate a model: raise held_out_fraction={config.held_out_fraction}, "
+        "or give more and shorter documents"
+    )
 
 
 def _describe_source(name: str, counts: Mapping[str, float]) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from transformers import AutoTokenizer
 from conf.compose import compose
 from data_prep.__main__ import main
 from data_prep.buckets import is_held_out
-from data_prep.config import DataPrepConfig
+from data_prep.config import DataPrepConfig, PairKind
 from data_prep.corpus import list_files
 from data_prep.manifest import read_manifest
 from data_prep.plan import make_plan
 from data_prep.scatter import read_bucket
+from data_prep.summary import describe_result
 
 from .prep_runs import arguments, command, contents
 
@@ -35,6 +37,17 @@ def test_documents_are_counted_dropped_and_split(prepared: Path) -> None:
     assert {path.name for path in prepared.glob("*.tar")} == {
         shard.name for shards in manifest.splits.values() for shard in shards
     }
+
+
+def test_a_held_out_split_too_small_to_evaluate_with_is_warned_of(corpus: Path, prepared: Path) -> None:
+    manifest, config = read_manifest(prepared), compose("data_prep", DataPrepConfig, arguments(corpus, prepared))
+    assert "warning" not in describe_result(manifest, config, seconds=None)
+    held_out = manifest.statistics["held_out"] | {"documents": 1}
+    small = replace(manifest, statistics=manifest.statistics | {"held_out": held_out})
+    warning = "warning    1 held-out documents cannot evaluate a model: raise held_out_fraction=0.2"
+    assert warning in describe_result(small, config, seconds=None)
+    config.pairs.kind = PairKind.none
+    assert "warning" not in describe_result(small, config, seconds=None)
 
 
 def test_no_document_is_on_both_sides(corpus: Path, prepared: Path) -> None:

@@ -166,6 +166,16 @@ def test_a_bad_file_ends_in_one_message(
     assert len(errors.splitlines()) == 1
 
 
+def test_a_line_of_500_megabytes_is_refused_where_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "docs").mkdir()
+    with (tmp_path / "docs" / "a.jsonl").open("wb") as file:
+        file.write(b'{"text": "One."}\n{"text": "')
+        file.truncate(500_000_000)  # a hole: NUL bytes that take no place on the disk
+    assert main(arguments(tmp_path / "docs", tmp_path / "shards")) == 2
+    found = r"a\.jsonl, line 2: a document of 499,999,983 bytes is above corpus\.max_document_bytes=10000000; check"
+    assert re.search(found, capsys.readouterr().err)
+
+
 def test_documents_of_one_sentence_and_of_nul_bytes_are_prepared(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     lines = [json.dumps({"text": f"Here is number {number} of them."}) for number in range(40)]

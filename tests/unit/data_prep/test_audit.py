@@ -67,6 +67,20 @@ def test_tokens_that_the_counts_do_not_explain_are_a_fault(
     assert re.search(fault, faults[0])
 
 
+@pytest.mark.parametrize("kind", ["nsp", "sop"])
+def test_neighbours_that_do_not_touch_are_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    overrides = [f"pairs.kind={kind}"]
+    result = build(prose_like_documents(40), tmp_path, *overrides)
+    label = {"nsp": "random_pairs", "sop": "swapped_pairs"}[kind]
+    in_order = result.statistics["instances"] - result.statistics[label]
+    wrong = result.statistics | {"touching_pairs": in_order - 1}
+    finish_directory(tmp_path, {"train": result.shards}, *overrides, statistics={"train": wrong})
+    fault = f"train: {in_order - 1} pairs touch, where the shards hold {in_order} whose B follows A"
+    assert audit(tmp_path, capsys) == (1, [fault])
+
+
 def test_a_share_far_from_what_it_is_drawn_with_is_a_fault() -> None:
     pairs = data_prep_config().pairs
     found = {"instances": 10_000, "random_pairs": 5300, "masked_tokens": 10_000, "wanted_masks": 10_000}
