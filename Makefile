@@ -1,5 +1,7 @@
 # make quickstart: a pretrained, resumed, exported BERT from nothing but Python 3.11, gcc, make and a package index.
-# make test: everything this machine can check. make slow: the long matrices, which it leaves out.
+# make test: everything that a machine can check by itself. It leaves out what the others below it do:
+# make cluster: launches on hosts and a SLURM of its own, for which .ci/install-cluster installs what is needed, as root.
+# make slow, make cluster-slow: the long matrices, and the longer launches.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -10,8 +12,10 @@ TESTABLE := $(VENV)/.installed-for-tests
 # One thread per process: torchrun starts one process per rank, and the tests several.
 export OMP_NUM_THREADS ?= 1
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+# Nothing here uses torch's compiler. DeepSpeed's import loads less of it then: a fifth of a process's start.
+export TORCHDYNAMO_DISABLE ?= 1
 
-.PHONY: quickstart install test lint types unit coverage slow format clean
+.PHONY: quickstart install test lint types unit coverage cluster slow cluster-slow format clean
 
 quickstart: $(READY)
 	@$(BIN)/python -m launch.quickstart
@@ -50,8 +54,14 @@ coverage: $(TESTABLE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 
+cluster: $(TESTABLE)
+	$(BIN)/pytest tests/cluster -m "cluster and not slow" --durations=20
+
 slow: $(TESTABLE)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not cluster"
+
+cluster-slow: $(TESTABLE)
+	$(BIN)/pytest tests/cluster -m "cluster and slow"
 
 format: $(TESTABLE)
 	$(BIN)/ruff check --fix .

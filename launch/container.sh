@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # launch/container.sh [--dry-run] ARGS…: a node of a training, in a container (kubernetes/*.yaml, docker/compose.yaml).
 # It checks the command, trains, and ends with an exit code that tells the platform whether to start it again:
-#     0 done    2 refused, and would be again    143 stopped after a save: start again    138 failed: try again
+#     0 done, or at stop_after    2 refused    143 stopped after a save: start again    138 failed: try again
 # PET_… variables, which Kubeflow sets, tell torchrun of the nodes; GRACE_SECONDS lie between SIGTERM and the kill.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,20 +33,25 @@ if [ -n "$dry_run" ]; then
   exit "$DONE"
 fi
 
-# A rank that is told to stop tells all ranks of all nodes: they finish the step, save and leave. torchrun is not told
-# while it has ranks: those of the other nodes would wait for it at their exit barrier, 300 s.
-child='' stopped='' code=0
-trap 'stopped=1; [ -z "$child" ] || pkill -TERM -P "$child" || kill -TERM "$child" || true' TERM INT USR1
+child='' told='' stopped='' code=0
+trap 'stopped=1' TERM INT USR1
+
+# A rank that is told to stop tells all ranks of all nodes: they finish the step, save and leave. torchrun is told only
+# where it had no ranks: those of the other nodes would wait for it at their exit barrier, 300 s.
+tell() { # each rank once, also those that torchrun starts anew meanwhile: a rank that still imports dies of the signal
+  local process
+  for process in $(pgrep -P "$child" || echo "${told:-$child}"); do
+    case " $told " in *" $process "*) ;; *) told+=" $process" && kill -TERM "$process" || true ;; esac
+  done
+}
 
 attend() { # runs a command to its end, whatever signals come meanwhile; its exit code is in $code
   "$@" &
-  child=$!
-  while true; do
-    code=0
-    wait "$child" || code=$?
-    kill -0 "$child" 2>/dev/null || break
+  child=$! told='' code=0
+  while kill -0 "$child" 2>/dev/null; do
+    if [ -n "$stopped" ]; then sleep 1; tell; else wait "$child" || true; fi
   done
-  child=
+  wait "$child" || code=$?
 }
 
 status() { cat "$run_dir/status.json" 2>/dev/null || true; }
@@ -66,7 +71,7 @@ for _ in {1..60}; do
 done
 if [ "$code" = 0 ] || [ "$now" != "$before" ]; then # else it tells of an earlier start
   case $now in
-    '{"state": "done"'*) exit "$DONE" ;;
+    '{"state": "done"'* | '{"state": "stopped"'*'"reason": "stop_after='*) exit "$DONE" ;;
     '{"state": "stopped"'*) exit "$STOPPED" ;;
   esac
 fi

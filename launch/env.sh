@@ -51,8 +51,9 @@ fi
 : "${PET_SIGNALS_TO_HANDLE:=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1}"
 # torchrun then waits so long for them to save before it kills: one step and two saves. Its own default is 30.
 : "${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:=300}"
-# A host that does not answer is given up after 10 s, one that falls silent after 3 × 10 s; no password is asked for.
-: "${SSH_OPTIONS:=-o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3}"
+# A host that does not answer is given up after 10 s, one that falls silent within 30 s: two questions of ssh without an
+# answer, and their 10 s. No password is asked for.
+: "${SSH_OPTIONS:=-o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=2}"
 
 # --- Output ---
 # A line is seen when it is printed, also through ssh, srun and kubectl; a crash in native code shows where it was.

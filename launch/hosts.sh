@@ -60,12 +60,12 @@ start() {
 }
 if [[ -n $dry_run ]]; then for number in "${!hosts[@]}"; do start "$number" "$@"; done && exit; fi
 declare -A running=()
-for number in "${!hosts[@]}"; do start "$number" "$@" & running[$!]=$number; done
-
-# 4. Until all have ended: of themselves, on request, or because too few are left.
 everywhere() { local each && for each in "${running[@]}"; do "$1" "$each" & done; }
 wishes=0 finished=0
 trap 'if ((wishes++)); then everywhere end_host; else everywhere stop_host; fi' INT TERM HUP USR1
+for number in "${!hosts[@]}"; do ((wishes)) || { start "$number" "$@" & running[$!]=$number; }; done
+
+# 4. Until all have ended: of themselves, on request, or because too few are left.
 while ((${#running[@]})); do
   code=0 ended=
   wait -n -p ended "${!running[@]}" || code=$?

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from conf.compose import to_dict
 from data_prep.manifest import HELD_OUT, TRAIN
-from pretrain.agreement import own_basis, require_agreement, start_together
+from pretrain.agreement import require_agreement, start_together
 from pretrain.checkpoint.restore import Checkpoint, restore
 from pretrain.checkpoint.save import set_aside_after
 from pretrain.checkpoint.saver import Saver
@@ -38,7 +38,7 @@ from pretrain.track.metrics import Record
 from pretrain.track.recorder import Recorder
 from pretrain.track.trust_ratios import trust_ratio_metrics
 
-EXIT_USER_ERROR = 2
+HELP, EXIT_USER_ERROR = "--help", 2
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     0 when the run is done, `stop_exit_code` when it was stopped before, 2 for a user's error. Any other error ends the
     process with 1.
     """
+    if HELP in arguments:
+        print(f"{__doc__}\nEvery key is in conf/pretrain.yaml, with presets beside it.")
+        return 0
     stop = StopRequest()  # first of all: a launcher that tears the ranks down must not cut off the message of one
     try:
         config, ranks = start_together(arguments)
@@ -67,22 +70,23 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
     Returns whether there is nothing left to do for this command; else it was asked to stop, and goes on when it is
     given again.
     """
+    run_dir, total = Path(config.run_dir), total_steps(config.phases)
     patience = config.engine.collective_timeout_seconds
     with StepWatch(rank=ranks.rank, step=0, timeout_seconds=patience):
-        require_agreement(ranks.together(lambda: own_basis(config)), ranks)
+        require_agreement(config, ranks)
         checked = check(config, ranks)
-    run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
-    if step >= last_step_of(config):
-        if ranks.is_first:
-            print(f"already done: {run_dir} stands at step {step:,} of {total:,}", file=sys.stderr)
-        status = ending(step, total_steps=total, stop_after=config.stop_after, reasons=[])
-        ranks.broadcast(lambda: write_status(run_dir, status))
-        return True
-    ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
-    record_start(config, ranks, step=step, total_steps=total)
-    ranks.broadcast(lambda: set_aside_after(run_dir / "checkpoints", step))
-    running = RunStatus(state=Standing.running, step=step, total_steps=total)
-    ranks.broadcast(lambda: write_status(run_dir, running))
+        step = checked.state.step
+        if step >= last_step_of(config):
+            if ranks.is_first:
+                print(f"already done: {run_dir} stands at step {step:,} of {total:,}", file=sys.stderr)
+            status = ending(step, total_steps=total, stop_after=config.stop_after, reasons=[])
+            ranks.broadcast(lambda: write_status(run_dir, status))
+            return True
+        ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
+        record_start(config, ranks, step=step, total_steps=total)
+        ranks.broadcast(lambda: set_aside_after(run_dir / "checkpoints", step))
+        running = RunStatus(state=Standing.running, step=step, total_steps=total)
+        ranks.broadcast(lambda: write_status(run_dir, running))
     stop.after_minutes(config.max_minutes)
     watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=patience)
     with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:

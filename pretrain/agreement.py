@@ -1,15 +1,15 @@
-"""What all ranks must have in common before anything else: arguments, code, libraries and, roughly, the time of day."""
+"""What all ranks must have in common before anything else: code, libraries, arguments and, roughly, the time of day."""
 
 import socket
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from conf.compose import compose, fingerprint, flatten, to_dict
 from pretrain.config import PretrainConfig
@@ -24,38 +24,34 @@ MOST_NAMED = 5
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """What decides what a rank computes: its code, {file: sha256} and {library: version}, and its config, flat."""
-
-    files: dict[str, str]
-    libraries: dict[str, str]
-    config: dict[str, Any]
-
-
-class Account(NamedTuple):
-    """What a rank says of itself."""
+class Readings(NamedTuple):
+    """What a host's clock says just before and just after a moment that all ranks share; seconds since 1970."""
 
     host: str
-    basis: str  # fingerprint
-    clock: float  # seconds since 1970
+    before: float
+    after: float
 
 
 def start_together(arguments: Sequence[str]) -> tuple[PretrainConfig, Ranks]:
     """Compose this rank's config and join the other ranks.
 
-    A mistake in the arguments of any rank is raised on all: ValueError on the lowest such rank, FailureElsewhereError
-    on the others. Raises LostRanksError when the others do not come.
+    Other code on some rank, or a mistake in the arguments of any, is raised on all: ValueError on the lowest such rank,
+    FailureElsewhereError on the others. Raises LostRanksError when the others do not come.
     """
     config, patience = _compose(arguments), PATIENCE_SECONDS
     if isinstance(config, PretrainConfig):
         patience = config.engine.collective_timeout_seconds
+
+    def agree(ranks: Ranks) -> None:
+        require_same_code(ranks)  # first: another release may know other arguments
+        ranks.together(partial(_require_composed, config))
+
     try:
-        ranks = start_ranks(patience)
+        ranks = start_ranks(patience, agree)
     except LostRanksError:
         _require_composed(config)
         raise
-    return ranks.together(partial(_require_composed, config)), ranks
+    return _require_composed(config), ranks
 
 
 def _compose(arguments: Sequence[str]) -> PretrainConfig | ValueError:
@@ -71,56 +67,57 @@ def _require_composed(config: PretrainConfig | ValueError) -> PretrainConfig:
     return config
 
 
-def own_basis(config: PretrainConfig, root: Path = ROOT) -> Basis:
-    """Return the basis of this process, whose packages lie in `root`."""
+def require_same_code(ranks: Ranks, root: Path = ROOT) -> None:
+    """Raise ValueError unless all ranks run the sources and libraries of rank 0. All ranks call it together."""
+    _require_same(ranks.together(partial(own_code, root)), ranks, describe_code)
+
+
+def require_agreement(config: PretrainConfig, ranks: Ranks) -> None:
+    """Raise ValueError unless all ranks have the config of rank 0 and about its time. All ranks call it together."""
+    _require_same(flatten(to_dict(config)), ranks, describe_config)
+    ranks.together(lambda: None)  # all are here: what comes next lasts no longer than a message
+    before = time.time()
+    ranks.together(lambda: None)  # the shared moment: the first to leave comes after the last to enter
+    readings = ranks.gather(Readings(socket.gethostname(), before, time.time()))
+    ranks.broadcast(lambda: require_clocks(readings))
+
+
+def own_code(root: Path) -> dict[str, str]:
+    """Return the sha256 of each source file of our packages, which lie in `root`, and the versions of libraries."""
     named = [path for package in PACKAGES for path in (root / package).rglob("[!.]*") if path.suffix in SOURCES]
-    return Basis(
-        files={str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest() for path in sorted(named)},
-        libraries={library: version(library) for library in LIBRARIES},
-        config=flatten(to_dict(config)),
-    )
+    files = {path.relative_to(root).as_posix(): sha256(path.read_bytes()).hexdigest() for path in named}
+    return files | {library: version(library) for library in LIBRARIES}
 
 
-def require_agreement(own: Basis, ranks: Ranks) -> None:
-    """Raise ValueError unless all ranks have the basis of rank 0, naming what differs; warn of clocks that differ.
-
-    One small message a rank; only when two differ do the lists themselves travel. All ranks call it together.
-    """
-    ranks.together(lambda: None)  # a barrier: all look at their clocks at the same moment
-    accounts = ranks.gather(Account(socket.gethostname(), fingerprint(asdict(own)), time.time()))
-    if ranks.is_first and (warning := describe_clocks(accounts)):
-        print(f"warning: {warning}", file=sys.stderr)
-    first, odd = ranks.broadcast(lambda: _reference(accounts, own))
-    ranks.together(lambda: _require_same(own, first, odd, ranks.rank))
-
-
-def _reference(accounts: Sequence[Account], own: Basis) -> tuple[Basis | None, list[int]]:
-    """Return the ranks that differ from rank 0, and what they differ from if there are any."""
-    odd = [rank for rank, account in enumerate(accounts) if account.basis != accounts[0].basis]
-    return (own if odd else None), odd
-
-
-def _require_same(own: Basis, first: Basis | None, odd: Sequence[int], rank: int) -> None:
-    if first is None or rank not in odd:
+def _require_same(own: dict[str, Any], ranks: Ranks, describe: Callable[[dict[str, Any], dict[str, Any]], str]) -> None:
+    """Raise ValueError unless `own` is the same on all ranks. While it is, one number of each travels, and no more."""
+    if ranks.all_give(int(fingerprint(own)[:15], 16)):
         return
-    others = f" (and {len(odd) - 1} more ranks)" if len(odd) > 1 else ""
-    raise ValueError(f"rank {rank} on {socket.gethostname()}{others} {describe_difference(own, first)}")
+    first = ranks.broadcast(lambda: own)
+    is_odd = fingerprint(own) != fingerprint(first)
+    odd = int(ranks.sum(torch.tensor(int(is_odd))))
+    others = f" (and {odd - 1} more ranks)" if odd > 1 else ""
+
+    def refuse() -> None:
+        if is_odd:
+            raise ValueError(f"rank {ranks.rank} on {socket.gethostname()}{others} {describe(own, first)}")
+
+    ranks.together(refuse)
 
 
-def describe_difference(own: Basis, first: Basis) -> str:
-    """Return what a rank has otherwise than rank 0, and the remedy: every config key, the first few source files."""
-    said, remedies = [], []
-    if keys := _differing(own.config, first.config):
-        values = [f"{key}={own.config.get(key)!r}, there {first.config.get(key)!r}" for key in keys]
-        said.append(f"was started with another config than rank 0: {'; '.join(values)}")
-        remedies.append("give all ranks the same arguments")
-    files, libraries = _differing(own.files, first.files), _differing(own.libraries, first.libraries)
-    if files or libraries:
-        named = [f"{name} {own.libraries.get(name)}, there {first.libraries.get(name)}" for name in libraries]
-        named += files[:MOST_NAMED] + ([f"{len(files) - MOST_NAMED} more files"] if len(files) > MOST_NAMED else [])
-        said.append(f"runs other code than rank 0: {'; '.join(named)}")
-        remedies.append("install the same release on every node")
-    return f"{' and '.join(said)}: {' and '.join(remedies)}"
+def describe_config(own: dict[str, Any], first: dict[str, Any]) -> str:
+    """Return every key that a rank's flat config has otherwise than rank 0's, and the remedy."""
+    values = [f"{key}={own.get(key)!r}, there {first.get(key)!r}" for key in _differing(own, first)]
+    return f"was started with another config than rank 0: {'; '.join(values)}: give all ranks the same arguments"
+
+
+def describe_code(own: dict[str, str], first: dict[str, str]) -> str:
+    """Return which libraries and source files (the first few) a rank has otherwise than rank 0, and the remedy."""
+    differing = _differing(own, first)
+    files = [name for name in differing if name not in LIBRARIES]
+    named = [f"{name} {own.get(name)}, there {first.get(name)}" for name in differing if name in LIBRARIES]
+    named += files[:MOST_NAMED] + ([f"{len(files) - MOST_NAMED} more files"] if len(files) > MOST_NAMED else [])
+    return f"runs other code than rank 0: {'; '.join(named)}: install the same release on every node"
 
 
 def _differing(own: dict[str, Any], first: dict[str, Any]) -> list[str]:
@@ -128,17 +125,21 @@ def _differing(own: dict[str, Any], first: dict[str, Any]) -> list[str]:
     return [key for key in sorted(own | first) if own.get(key, missing) != first.get(key, missing)]
 
 
-def describe_clocks(accounts: Sequence[Account]) -> str | None:
-    """Return a line on the clock farthest from that of rank 0; None when all are within `CLOCK_TOLERANCE_SECONDS`.
+def require_clocks(readings: Sequence[Readings]) -> None:
+    """Raise ValueError when the clock farthest from rank 0's is off by more than `CLOCK_TOLERANCE_SECONDS`."""
+    leads = [_lead(own, readings[0]) for own in readings]
+    rank = max(range(len(leads)), key=lambda rank: abs(leads[rank]))
+    if abs(leads[rank]) > CLOCK_TOLERANCE_SECONDS:
+        raise ValueError(
+            f"the clock of {readings[rank].host} (rank {rank}) is {abs(leads[rank]):,.0f} s "
+            f"{'ahead of' if leads[rank] > 0 else 'behind'} that of {readings[0].host} (rank 0): set it right (NTP); "
+            "torchrun takes a host that is seconds off for dead, and a run's files hold times of many hosts"
+        )
 
-    Nothing that is computed, and no limit of time, compares the clocks of two hosts.
+
+def _lead(own: Readings, first: Readings) -> float:
+    """Return by how many seconds a clock is ahead of the first (below 0: behind), beyond what waiting can explain.
+
+    Each clock passed the shared moment between its two readings. Ranges that overlap prove nothing.
     """
-    first = accounts[0]
-    rank, farthest = max(enumerate(accounts), key=lambda item: abs(item[1].clock - first.clock))
-    ahead = farthest.clock - first.clock
-    if abs(ahead) <= CLOCK_TOLERANCE_SECONDS:
-        return None
-    return (
-        f"the clock of {farthest.host} (rank {rank}) is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} "
-        f"that of {first.host} (rank 0): times in their logs cannot be compared; synchronise them (NTP)"
-    )
+    return max(0.0, own.before - first.after) - max(0.0, first.before - own.after)

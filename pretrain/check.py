@@ -19,15 +19,17 @@ from pretrain.grace import require_grace
 from pretrain.model.size import count_parameters
 from pretrain.phases import total_steps
 from pretrain.run_check import Checked, all_shards, check
-from pretrain.track.metrics_file import METRICS_FILE
 from pretrain.tracking_config import WandbMode
 
 OWN = WORLD_SIZE, GRACE_SECONDS = "world_size", "grace_seconds"
-EXIT_USER_ERROR = 2
+HELP, EXIT_USER_ERROR = "--help", 2
 
 
 def main(arguments: Sequence[str]) -> int:
     """Check a command; return 0 and print what was looked at, or 2 and name what is wrong in one line."""
+    if HELP in arguments:
+        print(__doc__)
+        return 0
     own = {key: value for key, _, value in (text.partition("=") for text in arguments) if key in OWN}
     overrides = [text for text in arguments if text.partition("=")[0] not in OWN]
     try:
@@ -46,8 +48,9 @@ def check_command(overrides: Sequence[str], *, world_size: int, grace_seconds: f
     ranks = PlannedRanks(world_size=world_size)
     checked = check(config, ranks, hash_checkpoint=False)
     run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
+    streams = config.phases[0].data.num_streams
     lines = [
-        f"ranks: {world_size} for {config.phases[0].data.num_streams} streams; ZeRO stage {config.engine.zero_stage}, "
+        f"ranks: {world_size} for {streams} streams; ZeRO stage {config.engine.zero_stage}, "
         f"{config.engine.precision.value}",
         *checked.plan.notes,
         *describe_shards(checked, ranks),
@@ -64,19 +67,17 @@ def check_command(overrides: Sequence[str], *, world_size: int, grace_seconds: f
         f"W&B: {config.tracking.wandb.value}" + (", a key is set" if config.tracking.wandb is WandbMode.online else ""),
     ]
     if grace_seconds is not None:
-        lines.append(require_grace(grace_seconds, run_dir / METRICS_FILE))
+        lines.append(require_grace(grace_seconds, run_dir, world_size=world_size, num_streams=streams))
     return lines
 
 
 def read_world_size(text: str | None) -> int:
     """Return the number of ranks to come. Raises ValueError when it is none."""
-    require(
-        text is not None and text.isdecimal() and int(text) >= 1,
-        WORLD_SIZE,
-        text,
-        "the number of ranks that are to start, nodes × GPUs of a node, at least 1",
-    )
-    return int(text or "")
+    meaning = "the number of ranks that are to start, nodes × GPUs of a node"
+    if text is None:
+        raise ValueError(f"{WORLD_SIZE} is missing: give {WORLD_SIZE}=N, {meaning}")
+    require(text.isdecimal() and int(text) >= 1, WORLD_SIZE, text, f"{meaning}, at least 1")
+    return int(text)
 
 
 def read_grace(text: str | None) -> float | None:

@@ -19,6 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import distributed_c10d
 
+from conf.checks import require
+from pretrain.collective_errors import gist, is_collective_failure
+from pretrain.stop import mortal
+
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
@@ -34,11 +38,6 @@ class FailureElsewhereError(ValueError):
 
 class LostRanksError(RuntimeError):
     """A collective failed: another rank hangs, has died or cannot be reached. Every rank gets and prints its own."""
-
-
-def is_collective_failure(error: BaseException) -> bool:
-    """Return whether a collective raised it: NCCL's and the store's are DistErrors, gloo's name its source file."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +107,12 @@ class Ranks:
         dist.all_reduce(values, group=self.control_group)
         return values
 
+    def all_give(self, number: int) -> bool:
+        """Return whether `number`, from 0 to 2**63 - 1, is the same on all ranks."""
+        ends = torch.tensor([number, -number])
+        dist.all_reduce(ends, op=dist.ReduceOp.MIN, group=self.control_group)
+        return bool(ends[0] == -ends[1])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRanks:
@@ -160,11 +165,12 @@ def leave_at_once(error: BaseException) -> NoReturn:
     os._exit(EXIT_FAILURE)
 
 
-def start_ranks(timeout_seconds: int) -> Ranks:
+def start_ranks(timeout_seconds: int, agree: Callable[[Ranks], None] = lambda ranks: None) -> Ranks:
     """Join the process group that torchrun (or a launcher that sets the same variables) describes.
 
     Without such variables the process is a group of one. A collective that waits longer than the timeout ends the run.
-    Raises LostRanksError when the others do not come.
+    `agree` is called first of all, with what every release does in the same way: another one may go on otherwise.
+    Raises LostRanksError when the others do not come or do not stay, ValueError for more ranks than GPUs.
     """
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
         os.environ.setdefault(name, value)
@@ -172,23 +178,37 @@ def start_ranks(timeout_seconds: int) -> Ranks:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "0")
     _allow_many_sockets()
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
     timeout = timedelta(seconds=timeout_seconds)
     # DeepSpeed makes groups of its own, which would wait for torch's half an hour.
     # Internal names: tests/integration/test_lost_ranks.py guards them.
     vars(distributed_c10d).update(default_pg_timeout=timeout, default_pg_nccl_timeout=timeout)
     _join("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout)
-    return Ranks(
-        rank=dist.get_rank(),
-        world_size=dist.get_world_size(),
-        device=device,
-        control_group=dist.new_group(backend="gloo", timeout=timeout),
-        data_group=dist.new_group(backend="gloo", timeout=timeout),
-        save_group=dist.new_group(backend="gloo", timeout=timeout),
-    )
+    assert dist.group.WORLD is not None
+    groups = dict.fromkeys(("control_group", "data_group", "save_group"), dist.group.WORLD)
+    ranks = Ranks(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device, **groups)
+    try:
+        agree(ranks)
+        ranks.together(lambda: take_device(device))
+        return replace(ranks, **{name: dist.new_group(backend="gloo", timeout=timeout) for name in groups})
+    except RuntimeError as error:
+        if not is_collective_failure(error):
+            raise
+        raise LostRanksError(_describe_lost(gist(error))) from error
+
+
+def take_device(device: torch.device) -> None:
+    """Make it the device of this process. Raises ValueError when there is no such GPU."""
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        require(
+            (device.index or 0) < count,
+            "LOCAL_RANK",
+            device.index,
+            f"this process sees {count} GPUs and takes the one of that number; start at most {count} ranks on a node "
+            "(torchrun: --nproc-per-node), and let each of them see all GPUs",
+        )
+        torch.cuda.set_device(device)
 
 
 def _join(backend: str, timeout: timedelta) -> None:
@@ -199,7 +219,8 @@ def _join(backend: str, timeout: timedelta) -> None:
     bound.daemon = True
     bound.start()
     try:
-        dist.init_process_group(backend, timeout=timeout)
+        with mortal():
+            dist.init_process_group(backend, timeout=timeout)
     except dist.DistError as error:
         if "EADDRINUSE" in str(error):
             raise LostRanksError(

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging as transformers_logging
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from conf.compose import compose
+from conf.compose import Schema, compose
 from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, read_checkpoint
 from pretrain.config import ModelConfig
 from pretrain.model.hf_directory import export_model, require_vacant
 from pretrain.model_card import model_card
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
 from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR
+from pretrain.tracking_config import TrackingConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,20 +62,45 @@ def export_run(run_dir: Path, output_dir: Path, tag: str | None) -> None:
         f"exported {checkpoint} to {output_dir}; reloaded with transformers, "
         f"its logits differ from ours by at most {difference:.2g}"
     )
+    list_in_tracker(run_dir, output_dir, checkpoint.name, progress)
 
 
 def read_model_config(run_dir: Path) -> ModelConfig:
     """Return the model section of RUN_DIR/config.yaml. Raises ValueError when it cannot be read."""
+    return _read_section(run_dir, "model", ModelConfig)
+
+
+def _read_section(run_dir: Path, name: str, schema: type[Schema]) -> Schema:
     path = run_dir / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"run_dir={run_dir} has no {CONFIG_FILE}: it is not a run directory of pretrain")
     try:
-        model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(path).model))
+        content = OmegaConf.select(OmegaConf.load(path), name)
+        section = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), content))
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError, YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} holds no model config of this release: {reason}") from error
-    assert isinstance(model, ModelConfig)
-    return model
+        raise ValueError(f"{path} holds no {name} config of this release: {reason}") from error
+    assert isinstance(section, schema)
+    return section
+
+
+def list_in_tracker(run_dir: Path, output_dir: Path, tag: str, progress: Mapping[str, int]) -> None:
+    """List an exported model where the run is tracked, if `tracking.artifacts` says so, and print how that went.
+
+    The export is done and checked by then: what goes wrong here costs a warning.
+    """
+    if OmegaConf.select(OmegaConf.load(run_dir / CONFIG_FILE), "tracking.artifacts") is None:
+        return  # a run of a release that had no such key
+    try:
+        tracking = _read_section(run_dir, "tracking", TrackingConfig)
+    except ValueError as error:
+        print(f"WARNING: the export is not listed by a tracker: {error}", file=sys.stderr)
+        return
+    if tracking.artifacts.has_exports:
+        from pretrain.track.wandb_export import list_export  # seconds to import
+
+        told = list_export(tracking, run_dir=run_dir, model_dir=output_dir, tag=tag, metadata=progress)
+        print(told, file=sys.stderr if told.startswith("WARNING") else sys.stdout)
 
 
 def read_data(run_dir: Path) -> list[dict[str, Any]]:

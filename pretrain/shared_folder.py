@@ -46,11 +46,11 @@ def _make_probe(run_dir: Path) -> Path:
 def _require_probe(run_dir: Path, probe: Path, rank: int) -> None:
     where = f"run_dir={run_dir}: rank {rank} on {socket.gethostname()}"
     deadline = time.monotonic() + PROBE_SECONDS
-    while not probe.is_file():
+    while not os.access(probe, os.F_OK):
         if time.monotonic() > deadline:
             raise ValueError(
-                f"{where} does not see what rank 0 writes to {probe.parent}: it is another folder there; "
-                "name one on a file system that all nodes share"
+                f"{where} does not see what rank 0 writes to {probe.parent}: it is another folder there, "
+                "or one that it may not read; name one on a file system that all nodes share"
             )
         time.sleep(0.1)
     if not os.access(probe.parent, os.W_OK | os.X_OK):

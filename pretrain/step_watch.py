@@ -1,7 +1,6 @@
 """What a hang or a lost rank ends with: a message that names the step, not silence or the libraries' own words."""
 
 import faulthandler
-import re
 import sys
 import threading
 import time
@@ -9,7 +8,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple
 
-from pretrain.distributed import LostRanksError, is_collective_failure
+from pretrain.collective_errors import gist, is_collective_failure
+from pretrain.distributed import LostRanksError
 from pretrain.step import StepResult
 
 WATCH_SHARE = 0.9
@@ -85,7 +85,7 @@ class StepWatch:
         faulthandler.dump_traceback()
 
     def _explain(self, error: BaseException) -> str:
-        task, reason = self._task, _gist(str(error))
+        task, reason = self._task, gist(error)
         where = f"rank {self._rank}, {task.name}, after {time.monotonic() - task.started:.1f} s"
         if "timed out" in reason.lower() or "timeout" in reason.lower():
             return (
@@ -97,9 +97,3 @@ class StepWatch:
             f"{where}: another rank has ended, or its node cannot be reached ({reason}); its own message says why. "
             "The same command goes on from the last checkpoint"
         )
-
-
-def _gist(text: str) -> str:
-    """Return a collective's error as one line, without gloo's source line and its guesses about remote workers."""
-    words = re.sub(r"^\[\S+gloo/\S+\] ", "", " ".join(text.split()))
-    return words.partition(" This is typically caused by")[0]

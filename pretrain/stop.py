@@ -3,17 +3,34 @@
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import psutil
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+
+
+@contextmanager
+def mortal() -> Iterator[None]:
+    """Let the signals end this process at once: for a wait in native code, where none is noticed, with nothing to save.
+
+    A launcher that tears a start down, because another rank has failed, would wait for this one until it kills it.
+    """
+    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:
-    """Remembers the first of SIGTERM, SIGUSR1, SIGINT and the end of `max_minutes`; one on one rank stops all ranks.
+    """Remembers the first of `STOP_SIGNALS` and the end of `max_minutes`; one on one rank stops all ranks.
 
-    A second Ctrl-C ends the process at once.
+    SIGHUP, of a terminal that is closed, is left alone under nohup. A second Ctrl-C ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -21,7 +38,8 @@ class StopRequest:
         self._started = time.monotonic() - _process_age()
         self._minutes = math.inf
         for number in STOP_SIGNALS:
-            signal.signal(number, self._notice)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._notice)
 
     def after_minutes(self, minutes: float | None) -> None:
         """Ask to stop so many minutes after the start of this process, imports included; None: never."""

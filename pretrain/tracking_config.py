@@ -19,6 +19,18 @@ class Artifacts(StrEnum):
 
     none = "none"
     checkpoints = "checkpoints"
+    exports = "exports"
+    all = "all"
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether each complete checkpoint is listed."""
+        return self in (Artifacts.checkpoints, Artifacts.all)
+
+    @property
+    def has_exports(self) -> bool:
+        """Whether models that `python -m pretrain.export` has written are listed."""
+        return self in (Artifacts.exports, Artifacts.all)
 
 
 @dataclass(kw_only=True, slots=True)

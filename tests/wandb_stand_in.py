@@ -22,6 +22,10 @@ class WandbServer:
         self.can_rewind = can_rewind
         self.operations: list[tuple[str, dict[str, Any]]] = []  # GraphQL: name and variables
         self.histories: dict[str, list[dict[str, Any]]] = {}  # rows by run
+        self.configs: dict[str, dict[str, Any]] = {}  # by run, as all of these
+        self.summaries: dict[str, dict[str, Any]] = {}
+        self.exit_codes: dict[str, list[int]] = {}  # one for each time that a run was marked as finished
+        self.manifests: list[dict[str, Any]] = []  # of artifacts
         self._hangs = threading.Event()
         self._released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -67,9 +71,13 @@ class WandbServer:
             "Viewer": lambda: {"viewer": {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}"}},
             "ServerFeaturesQuery": lambda: {"serverInfo": {"features": []}},
             "RunResumeStatus": lambda: {"model": self._resume_status(variables["name"])},
-            "UpsertBucket": lambda: {"upsertBucket": {"bucket": self._bucket(variables["name"]), "inserted": True}},
+            "UpsertBucket": lambda: {"upsertBucket": {"bucket": self._upsert(variables), "inserted": True}},
             "NotifyScriptableRunAlert": lambda: {"notifyScriptableRunAlert": {"success": True}},
             "CreateRunFiles": lambda: {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": []}},
+            "CreateArtifact": lambda: {"createArtifact": {"artifact": {"id": "1", "state": "PENDING"}}},
+            "CreateArtifactManifest": lambda: {"createArtifactManifest": {"artifactManifest": self._manifest()}},
+            "CommitArtifact": lambda: {"commitArtifact": {"artifact": {"id": "1", "digest": "0"}}},
+            "ArtifactByID": lambda: {"artifact": self._artifact()},
         }
         if name == "RewindRun" and self.can_rewind:
             return {"data": {"rewindRun": {"rewoundRun": self._rewind(variables)}}}
@@ -77,12 +85,48 @@ class WandbServer:
             return {"data": None, "errors": [{"message": f"{name} is not known here"}]}
         return {"data": answers[name]()}
 
-    def take(self, run: str, files: dict[str, Any]) -> None:
-        """Put what a file stream brings into the history of its run."""
+    def take(self, run: str, sent: dict[str, Any]) -> None:
+        """Put what a file stream brings into the history of its run, its summary and its exit codes."""
+        files = sent.get("files") or {}
         chunk = files.get("wandb-history.jsonl", {"offset": 0, "content": []})
         rows = self.histories.setdefault(run, [])
         assert chunk["offset"] <= len(rows), (chunk["offset"], len(rows))
         rows[chunk["offset"] :] = [json.loads(line) for line in chunk["content"]] or rows[chunk["offset"] :]
+        for line in files.get("wandb-summary.json", {}).get("content", []):
+            self.summaries[run] = json.loads(line)
+        if sent.get("complete"):
+            self.exit_codes.setdefault(run, []).append(sent["exitcode"])
+
+    def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
+        run = variables["name"]
+        if variables.get("config"):
+            self.configs[run] = json.loads(variables["config"])
+        return self._bucket(run)
+
+    def _manifest(self) -> dict[str, Any]:
+        upload = f"{self.environment['WANDB_BASE_URL']}/manifest"
+        file = {"id": "1", "name": "m", "displayName": "m", "uploadUrl": upload, "uploadHeaders": []}
+        return {"id": "1", "file": file}
+
+    def _artifact(self) -> dict[str, Any]:
+        """Return what the client wants to know of the artifact that was created last."""
+        created = self.sent("CreateArtifact")[-1]["input"]
+        counts = {"versionIndex": 0, "ttlDurationSeconds": -2, "size": 0, "fileCount": 0}
+        rest = dict.fromkeys(("description", "metadata", "historyStep", "commitHash", "updatedAt", "aliases"))
+        return (
+            rest
+            | counts
+            | {
+                "id": "1",
+                "artifactSequence": {"name": created["artifactCollectionName"], "project": None},
+                "artifactType": {"name": created["artifactTypeName"]},
+                "ttlIsInherited": True,
+                "tags": [],
+                "state": "COMMITTED",
+                "digest": created["digest"],
+                "createdAt": "2026-03-01T12:00:00",
+            }
+        )
 
     def _bucket(self, run: str) -> dict[str, Any]:
         project = {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}}
@@ -95,13 +139,14 @@ class WandbServer:
         rows = self.histories.get(run)
         if rows is not None:
             status["bucket"] = self._bucket(run) | {
-                "summaryMetrics": "{}",
+                "summaryMetrics": json.dumps(self.summaries.get(run, {})),
                 "logLineCount": 0,
                 "eventsLineCount": 0,
                 "historyTail": json.dumps([json.dumps(row) for row in rows[-1:]]),
                 "eventsTail": "[]",
                 "tags": [],
-                "wandbConfig": "{}",
+                "wandbConfig": '{"t": {}}',  # without it the client takes the run for one that has not begun
+                "config": json.dumps(self.configs.get(run, {})),
             }
         return status
 
@@ -127,10 +172,14 @@ class WandbServer:
                     request = json.loads(data)
                     self._reply(server.answer(operation_name(request), request.get("variables") or {}))
                 elif self.path.endswith("/file_stream"):
-                    server.take(self.path.split("/")[-2], json.loads(data).get("files") or {})
+                    server.take(self.path.split("/")[-2], json.loads(data))
                     self._reply({"exitcode": None, "limits": {}})
                 else:  # wandb's telemetry on itself
                     self._reply({})
+
+            def do_PUT(self) -> None:
+                server.manifests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self._reply({})
 
             def _reply(self, content: dict[str, Any]) -> None:
                 data = json.dumps(content).encode()

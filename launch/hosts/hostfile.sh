@@ -10,7 +10,7 @@ read_hostfile() {
     number=$((number + 1))
     line=${line%%#*}
     [[ $line =~ [^[:space:]] ]] || continue
-    [[ $line =~ ^[[:space:]]*([A-Za-z0-9._-]+)[[:space:]]+slots=([1-9][0-9]*)[[:space:]]*$ ]] ||
+    [[ $line =~ ^[[:space:]]*([A-Za-z0-9][A-Za-z0-9._-]*)[[:space:]]+slots=([1-9][0-9]*)[[:space:]]*$ ]] ||
       die "$1, line $number: '$line' is not of the form HOST slots=RANKS"
     [[ " ${hosts[*]} " != *" ${BASH_REMATCH[1]} "* ]] || die "$1, line $number: ${BASH_REMATCH[1]} is there twice"
     hosts+=("${BASH_REMATCH[1]}") slots+=("${BASH_REMATCH[2]}") lines+=("$number")

@@ -64,8 +64,9 @@ run) # DIRECTORY NUMBER PEER COMMAND…: run COMMAND with the launcher's environ
   end_all_with "LAMBERT_JOB=$LAMBERT_JOB" # ranks outlive a torchrun that was killed, and would train on
   exit "$code"
   ;;
-stop) # NUMBER: have torchrun tell its ranks to save and leave.
-  [[ ! -r $job/$1.pid ]] || kill -TERM "$(<"$job/$1.pid")"
+stop) # NUMBER: have torchrun tell its ranks to save and leave, as soon as it is there.
+  for _ in {1..50}; do if [[ -s $job/$1.pid ]]; then break; else sleep 0.2; fi; done
+  kill -TERM "$(<"$job/$1.pid")"
   ;;
 end) # NUMBER
   end_all_with "LAMBERT_JOB=$job/$1"

@@ -21,7 +21,7 @@ seconds_of() { # [DAYS-]HOURS:MINUTES:SECONDS, or less of it as SLURM reads it
   echo $((((10#$days * 24 + 10#${parts[0]}) * 60 + 10#${parts[1]}) * 60 + 10#${parts[2]}))
 }
 
-mode='' grace=600 nodes=1 ranks='' after='' limit='' options=()
+mode='' grace=600 nodes=1 gpus='' tasks='' after='' limit='' options=()
 while (($#)) && [[ $1 != -- ]]; do
   case $1 in
     --nodes | --gpus-per-node | --ntasks-per-node | --time | --grace | --after)
@@ -31,18 +31,19 @@ while (($#)) && [[ $1 != -- ]]; do
     --grace=*) grace=${1#*=} ;;
     --after=*) after=${1#*=} ;;
     --nodes=*) nodes=${1#*=} options+=("$1") ;;
-    --gpus-per-node=*) ranks=${1##*[=:]} options+=("$1") ;; # also with a type: a100:8
-    --ntasks-per-node=*) ranks=${1#*=} ;;
+    --gpus-per-node=*) gpus=${1##*[=:]} options+=("$1") ;; # also with a type: a100:8
+    --ntasks-per-node=*) tasks=${1#*=} ;;
     --time=*) limit=$(seconds_of "${1#*=}") options+=("$1") ;;
-    -[NnGt]* | --ntasks=* | --gpus=* | --signal=* | --dependency=*)
+    -[NnGt]* | --ntasks | --ntasks=* | --gpus | --gpus=* | --signal | --signal=* | -d* | --dependency | --dependency=*)
       refuse "$1 is not valid: write --nodes, --gpus-per-node or --ntasks-per-node, --time, --grace, --after" ;;
+    -J* | --job-name | --job-name=*) refuse "$1 is not valid: the name is that of run_dir, for one job at a time" ;;
     *) options+=("$1") ;;
   esac
   shift
 done
 [[ ${1:-} == -- ]] || refuse "-- is missing: it parts the options of sbatch from the training's KEY=VALUE"
 shift
-number='[1-9][0-9]*'
+number='[1-9][0-9]*' ranks=${tasks:-$gpus}
 [[ $nodes =~ ^$number(-$number)?$ ]] || refuse "--nodes=$nodes is not valid: write a number, or LEAST-MOST"
 [[ $ranks =~ ^$number$ ]] || refuse "--gpus-per-node=$ranks is not valid: write how many, or --ntasks-per-node"
 [[ $grace =~ ^$number$ ]] || refuse "--grace=$grace is not valid: write seconds"
@@ -66,6 +67,6 @@ fi
 if [[ $mode == --check ]]; then exit; fi
 run mkdir -p "$run_dir"
 # Jobs of one name wait for each other (singleton): a run that is queued twice must not run twice at a time.
-run sbatch --parsable --job-name="pretrain $run_dir" --output="$run_dir/slurm-%j.log" --signal="B:USR1@$grace" \
-  --dependency="${after:+afterok:$after,}singleton" --kill-on-invalid-dep=yes \
+run sbatch --parsable --job-name="pretrain $(realpath -m "$run_dir")" --output="$run_dir/slurm-%j.log" \
+  --signal="B:USR1@$grace" --dependency="${after:+afterok:$after,}singleton" --kill-on-invalid-dep=yes \
   "${options[@]}" "$LAUNCH_DIR/slurm/pretrain.sbatch" "$@"

@@ -33,12 +33,13 @@ def require_room(
         needed * size <= free,
         "checkpoint.keep_last",
         config.keep_last,
-        f"{needed} more checkpoints of up to {size / 1e9:,.3f} GB are to lie in {folder} at a time, one being written, "
-        f"and {free / 1e9:,.3f} GB are free; "
+        f"{needed:,} more checkpoints of up to {size / 1e9:,.3f} GB are to lie in {folder} at a time, one being "
+        f"written, and {free / 1e9:,.3f} GB are free; "
         + (f"nearest: {fitting}, " if fitting >= 1 else "free some of it, ")
         + "or name another run_dir",
     )
-    line = f"disk: {needed} more checkpoints of up to {size / 1e9:,.3f} GB, {free / 1e9:,.3f} GB free"
+    count = f"{needed:,} more checkpoint{'s' * (needed != 1)}"
+    line = f"disk: {count} of up to {size / 1e9:,.3f} GB, {free / 1e9:,.3f} GB free"
     return line + _describe_marked(config, size=size, free=free - needed * size, step=step, total_steps=total_steps)
 
 

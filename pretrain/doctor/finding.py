@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+INSTALL = "pip install --constraint constraints.txt --editable ."
+
 
 class Verdict(StrEnum):
     """How a thing stands, from best to worst."""
@@ -15,7 +17,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of the report. `cost` says what a verdict other than `ok` costs and what helps."""
+    """One entry of the report. `cost` says what a verdict other than `ok` costs and what helps."""
 
     name: str
     verdict: Verdict
@@ -23,7 +25,7 @@ class Finding:
     cost: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verdict:<8} {self.name:<16} {self.seen}" + (f": {self.cost}" if self.cost else "")
+        return f"{self.verdict:<8} {self.name:<16} {self.seen}" + (f"\n{'':<26}{self.cost}" if self.cost else "")
 
 
 def ok(name: str, seen: str) -> Finding:

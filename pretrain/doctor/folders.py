@@ -9,6 +9,7 @@ from data_prep.manifest import TRAIN
 from pretrain.data.reader import ShardDirectory
 from pretrain.data.storage import open_storage
 from pretrain.doctor.finding import Finding, broken, ok, warn
+from pretrain.shared_folder import nearest_folder
 
 PROBE_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
@@ -17,7 +18,7 @@ SLOW_BYTES_PER_SECOND = 50e6
 
 def examine_run_dir(run_dir: Path) -> Finding:
     """Write, sync and read a file where `run_dir` is or would be, and remove it. A full disk is said, not filled up."""
-    folder = nearest_existing(run_dir)
+    folder = nearest_folder(run_dir.absolute())
     try:
         free = shutil.disk_usage(folder).free
         if free < 2 * PROBE_BYTES:
@@ -29,12 +30,6 @@ def examine_run_dir(run_dir: Path) -> Finding:
     if write < SLOW_BYTES_PER_SECOND:
         return warn("run_dir", seen, "BERT-base with LAMB's moments is 1.3 GB a checkpoint: saves take long")
     return ok("run_dir", seen)
-
-
-def nearest_existing(path: Path) -> Path:
-    """Return `path`, or the nearest folder above that exists."""
-    absolute = path.absolute()
-    return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
 
 
 def measure(folder: Path) -> tuple[float, float]:

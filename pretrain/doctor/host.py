@@ -12,6 +12,7 @@ from pretrain.doctor.finding import Finding, broken, missing, ok, warn
 SHARED_MEMORY = Path("/dev/shm")
 ENOUGH_SHARED_MEMORY = 2**30
 ENOUGH_OPEN_FILES = 4096
+CONNECTIONS = 4  # of a rank to each other one, by gloo: in torch's default group and in three of ours
 INFINIBAND = Path("/sys/class/infiniband")
 TCMALLOC_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
 
@@ -19,7 +20,7 @@ TCMALLOC_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "
 def examine_host() -> Iterator[Finding]:
     """Yield what this host grants a process."""
     yield examine_shared_memory(SHARED_MEMORY)
-    yield examine_open_files(resource.getrlimit(resource.RLIMIT_NOFILE))
+    yield examine_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     if INFINIBAND.is_dir() and any(INFINIBAND.iterdir()):
         yield examine_locked_memory(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
     yield examine_host_name(socket.gethostname())
@@ -27,24 +28,23 @@ def examine_host() -> Iterator[Finding]:
 
 
 def examine_shared_memory(folder: Path) -> Finding:
-    """Say how large /dev/shm is: NCCL passes through it what GPUs cannot pass directly."""
+    """Say what /dev/shm has free: NCCL passes through it what GPUs cannot pass directly."""
     if not folder.is_dir():
         return broken(str(folder), "not there", "NCCL and worker processes need it: mount a tmpfs")
-    size = shutil.disk_usage(folder).total
-    seen = f"{size / 2**30:.1f} GiB"
-    if size < ENOUGH_SHARED_MEMORY:
-        cost = "NCCL may fail with several GPUs: docker run --shm-size=8g, an emptyDir of medium Memory in Kubernetes"
-        return warn(str(folder), seen, cost)
+    usage = shutil.disk_usage(folder)
+    seen = f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB free"
+    if usage.free < ENOUGH_SHARED_MEMORY:
+        cost = "NCCL may fail with several GPUs: remove what killed jobs left there; docker run --shm-size=8g, an "
+        return warn(str(folder), seen, cost + "emptyDir of medium Memory in Kubernetes")
     return ok(str(folder), seen)
 
 
-def examine_open_files(limits: tuple[int, int]) -> Finding:
-    """Say how many files a process may open; `limits` are soft and hard."""
-    soft, hard = limits
-    if soft != resource.RLIM_INFINITY and soft < ENOUGH_OPEN_FILES:
-        cost = f"many shards, ranks or near-duplicate signatures run into it: ulimit -n {ENOUGH_OPEN_FILES}"
-        return warn("open files", f"{soft:,} (hard limit {hard:,})", cost)
-    return ok("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{soft:,}")
+def examine_open_files(hard: int) -> Finding:
+    """Say how many files a rank may open: connections too. Each raises its own limit as far as the hard one."""
+    if hard != resource.RLIM_INFINITY and hard < ENOUGH_OPEN_FILES:
+        cost = f"too few for {hard // CONNECTIONS:,} ranks, each connected with each: raise the hard limit (ulimit -Hn)"
+        return warn("open files", f"{hard:,} at most", cost)
+    return ok("open files", "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,} at most")
 
 
 def examine_locked_memory(soft: int) -> Finding:
@@ -57,7 +57,7 @@ def examine_locked_memory(soft: int) -> Finding:
 
 def examine_host_name(name: str) -> Finding:
     """Say which address the host's own name has: gloo listens there, and tells it to the other hosts."""
-    cost = "several hosts: set GLOO_SOCKET_IFNAME to the interface between them (launch/env.sh does)"
+    cost = "with several hosts, set GLOO_SOCKET_IFNAME to the interface between them (launch/env.sh does)"
     try:
         address = socket.gethostbyname(name)
     except OSError:

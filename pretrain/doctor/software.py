@@ -2,6 +2,8 @@
 
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -9,20 +11,21 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from pretrain.doctor.finding import Finding, broken, missing, ok, warn
+from pretrain.doctor.finding import INSTALL, Finding, broken, missing, ok, warn
 from pretrain.model.attention import has_flash_attention
 from pretrain.model.kernels import why_no_apex
 
 DISTRIBUTION = "lambert-pretraining"
-INSTALL = "pip install --constraint constraints.txt --editable ."
+IMPORT_SECONDS = 120
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def examine_software() -> Iterator[Finding]:
-    """Yield what is installed. Imports nothing but torch: a package that cannot be imported must not end the report."""
+    """Yield what is installed. Only torch is imported here: a package that cannot be must not end the report."""
     yield ok("python", platform.python_version())
     yield ok("torch", f"{torch.__version__}, {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'no CUDA'}")
     yield examine_packages()
+    yield examine_import("deepspeed")
     yield examine_driver(DRIVER, cuda=torch.version.cuda)
     yield examine_nccl()
     yield examine_apex(why_no_apex())
@@ -30,14 +33,14 @@ def examine_software() -> Iterator[Finding]:
 
 
 def examine_packages() -> Finding:
-    """Hold every installed version against what the project asks for; name DeepSpeed's."""
+    """Hold every installed version against what the project asks for."""
     try:
         faults = requirement_faults(requires(DISTRIBUTION) or [])
     except PackageNotFoundError:
-        return warn("packages", f"{DISTRIBUTION} is not installed", f"versions are not checked; {INSTALL}")
+        return warn("packages", f"{DISTRIBUTION} is not installed", f"versions are not checked: {INSTALL}")
     if faults:
         return broken("packages", ", ".join(faults), INSTALL)
-    return ok("packages", f"deepspeed {version('deepspeed')}, and all others as pyproject.toml asks")
+    return ok("packages", "as pyproject.toml asks")
 
 
 def requirement_faults(requirements: Sequence[str]) -> list[str]:
@@ -54,6 +57,19 @@ def requirement_faults(requirements: Sequence[str]) -> list[str]:
         if not requirement.specifier.contains(found, prereleases=True):
             faults.append(f"{requirement.name} {found} is not {requirement.specifier}")
     return faults
+
+
+def examine_import(name: str) -> Finding:
+    """Import a package in a process of its own, which may crash, and say its version."""
+    command = [sys.executable, "-c", f"import {name}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return broken(name, f"its import does not end within {IMPORT_SECONDS} s", "no training can start")
+    if done.returncode:
+        why = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[-1]
+        return broken(name, f"cannot be imported: {why}", "no training can start")
+    return ok(name, version(name))
 
 
 def examine_driver(path: Path, *, cuda: str | None) -> Finding:

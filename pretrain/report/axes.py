@@ -14,13 +14,14 @@ PADDING = 0.05  # of the range, above and below the curves
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """A range of values laid on a range of pixels, evenly or by their logarithms."""
+    """A range of values laid on a range of pixels, evenly or by their logarithms; `whole`: marks are whole numbers."""
 
     low: float
     high: float
     first_pixel: float
     last_pixel: float
     logarithmic: bool = False
+    whole: bool = False
 
     def place(self, values: Floats) -> Floats:
         """Return the pixel of each value; values outside the range lie outside."""
@@ -31,7 +32,8 @@ class Axis:
     def marks(self) -> list[float]:
         """Return round values within the range."""
         found = log_marks(self.low, self.high) if self.logarithmic else []
-        return found if len(found) >= 2 else even_marks(self.low, self.high)
+        marks = found if len(found) >= 2 else even_marks(self.low, self.high)
+        return [mark for mark in marks if mark == round(mark)] if self.whole else marks
 
 
 def even_marks(low: float, high: float) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pretrain.report.axes import Axis, padded_range
 from pretrain.report.columns import Floats, MetricColumns
-from pretrain.report.downsample import Points, thin
+from pretrain.report.downsample import Points, pick, thin
 from pretrain.report.history import PhaseSpan
 from pretrain.report.wording import short_number
 from pretrain.track.panels import Curve, Panel
@@ -30,7 +30,7 @@ class Frame:
     @property
     def steps(self) -> Axis:
         """The axis of steps."""
-        return Axis(low=0, high=max(self.last_step, 1), first_pixel=LEFT, last_pixel=RIGHT)
+        return Axis(low=0, high=max(self.last_step, 1), first_pixel=LEFT, last_pixel=RIGHT, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +44,26 @@ class Drawn:
 
 
 def draw_chart(panel: Panel, columns: MetricColumns, frame: Frame) -> str | None:
-    """Return a panel as an HTML figure; None when the run has logged nothing of it."""
+    """Return a panel as an HTML figure; None when the run has logged nothing of it, or nothing worth drawing."""
     curves = [drawn for curve in panel.curves if len((drawn := select(curve, columns, panel.logarithmic)).values)]
-    if not curves:
+    if not curves or (panel.unless_zero and not any(np.any(drawn.values) for drawn in curves)):
         return None
     level = None if panel.reference is None else columns.newest(panel.reference.metric)
     levels = [] if level is None or not np.isfinite(level) else [level]
-    points = [thin(drawn.steps, drawn.values) for drawn in curves]
+    shorten, draw = (pick, _draw_dots) if panel.scattered else (thin, _draw_curve)
+    points = [shorten(drawn.steps, drawn.values) for drawn in curves]
     low, high = padded_range(
         [*(float(each.low.min()) for each in points), *levels],
         [*(float(each.high.max()) for each in points), *levels],
         logarithmic=panel.logarithmic,
         from_zero=panel.from_zero,
     )
-    axis = Axis(low=low, high=high, first_pixel=BOTTOM, last_pixel=TOP, logarithmic=panel.logarithmic)
+    axis = Axis(
+        low=low, high=high, first_pixel=BOTTOM, last_pixel=TOP, logarithmic=panel.logarithmic, whole=panel.whole
+    )
     body = [draw_background(axis, frame)]
     body += [draw_level(axis, level) for level in levels]
-    body += [_draw_curve(axis, frame, index, *pair) for index, pair in enumerate(zip(curves, points, strict=True))]
+    body += [draw(axis, frame, index, *pair) for index, pair in enumerate(zip(curves, points, strict=True))]
     return wrap(panel, _legend(panel, curves, levels), body, _pointer_data(curves, points, frame))
 
 
@@ -83,7 +86,7 @@ def draw_background(axis: Axis, frame: Frame) -> str:
 
 def draw_steps(frame: Frame) -> str:
     """Return the marks of the axis of steps, and lines where phases begin and where the run went on."""
-    parts = ['<g class="grid">']
+    parts = [f'<g class="grid"><text x="{LEFT - 10}" y="{BOTTOM + 18}" text-anchor="end">step</text>']
     for value, x in _placed(frame.steps):
         parts.append(f'<text x="{x}" y="{BOTTOM + 18}" text-anchor="middle">{short_number(value)}</text>')
     parts.append('</g><g class="marks">')
@@ -127,9 +130,14 @@ def _draw_curve(axis: Axis, frame: Frame, index: int, drawn: Drawn, points: Poin
         bold = thin(drawn.steps, drawn.values, FEW_POINTS)
         parts.append(f'<path class="line c{index}" d="{_path(frame.steps.place(bold.steps), axis.place(bold.mean))}"/>')
     if len(x) <= FEW_POINTS and (drawn.curve.sparse or len(x) == 1):
-        dots = zip(x, axis.place(points.mean), strict=True)
-        parts += [f'<circle class="c{index}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in dots]
+        parts.append(_draw_dots(axis, frame, index, drawn, points))
     return "".join(parts)
+
+
+def _draw_dots(axis: Axis, frame: Frame, index: int, drawn: Drawn, points: Points) -> str:
+    radius = max(3.5 - index, 1.5)  # a dot does not hide that of the curve before it
+    dots = zip(frame.steps.place(points.steps), axis.place(points.mean), strict=True)
+    return "".join(f'<circle class="c{index}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>' for x, y in dots)
 
 
 def _legend(panel: Panel, curves: Sequence[Drawn], levels: Sequence[float]) -> str:

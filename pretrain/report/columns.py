@@ -75,9 +75,11 @@ class MetricColumns:
         if record.get("resumed"):
             self.resumed_at.append(self.step)
         for name, value in _numbers(record):
-            steps, values = self._columns.setdefault(name, (array("d"), array("d")))
-            steps.append(self.step)
-            values.append(value)
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = (array("d"), array("d"))
+            column[0].append(self.step)
+            column[1].append(value)
 
 
 def _numbers(record: Record) -> Iterator[tuple[str, float]]:

@@ -23,6 +23,12 @@ class Points(NamedTuple):
         return bool(np.any(self.low != self.high))
 
 
+def pick(steps: Floats, values: Floats, most: int = MOST_POINTS) -> Points:
+    """Return at most `most` points of a column, values as they are, evenly apart: for numbers that have no mean."""
+    chosen = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64)
+    return Points(steps[chosen], values[chosen], values[chosen], values[chosen])
+
+
 def thin(steps: Floats, values: Floats, most: int = MOST_POINTS) -> Points:
     """Return at most `most` points for a column of finite values, each of as many of them as any other, or one less."""
     if len(values) <= most:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pretrain.report.columns import MetricColumns
+from pretrain.report.wording import counted
 from pretrain.track.events import Event, EventKind, last_sign, read_events
 from pretrain.track.metrics_file import METRICS_FILE
 from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, RUN_FILE, STATUS_FILE
@@ -122,7 +123,7 @@ def lives(events: Sequence[Event], *, state: str, step: int, last_sign: datetime
 
 def _born(event: Event) -> Life:
     values = event.values
-    hosts = values.get("hosts", 1)
+    ranks = f"{values.get('world_size', 1)} × {values.get('device', '?')} on {counted(values.get('hosts', 1), 'host')}"
     return Life(
         start=event.time,
         end=event.time,
@@ -131,10 +132,7 @@ def _born(event: Event) -> Life:
         world_size=values.get("world_size", 1),
         ending=RUNNING,
         reason=None,
-        engine=(
-            f"{values.get('world_size', 1)} × {values.get('device', '?')} on {hosts} host{'s' * (hosts > 1)}, "
-            f"{values.get('precision', '?')}, ZeRO stage {values.get('zero_stage', '?')}"
-        ),
+        engine=f"{ranks}, {values.get('precision', '?')}, ZeRO stage {values.get('zero_stage', '?')}",
     )
 
 

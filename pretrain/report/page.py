@@ -19,6 +19,11 @@ from pretrain.track.run_files import CONFIG_FILE
 
 # Nothing is fetched, whatever the page holds: a browser that is asked to do so refuses, and says it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+LEGEND = (
+    '<p class="soft">Plots are over the optimizer step. Dotted lines: the run went on from a checkpoint; lines with a '
+    "name: a phase begins. Of long runs a curve is the mean of stretches, in a band from their least to their greatest "
+    "value.</p>"
+)
 NEWEST_EVENTS = 12  # are shown; those before them are folded away
 PHASE_COLUMNS = (
     ("masked-token loss", "mlm_loss"),
@@ -99,8 +104,8 @@ def _lives(history: History) -> str:
     earlier, newest = told[:-NEWEST_EVENTS], told[-NEWEST_EVENTS:]
     folded = f"<details><summary>{len(earlier)} earlier ones</summary>{_events(earlier)}</details>" if earlier else ""
     return (
-        f'<h2>Events</h2>{draw_timeline(history.lives)}<p class="soft">Each bar is one start, as high as its ranks '
-        f"were many; at its end: {legend}. Times are UTC.</p>{folded}{_events(newest)}"
+        f'<h2>Events</h2><div class="wide">{draw_timeline(history.lives)}</div><p class="soft">Each bar is one start, '
+        f"as high as its ranks were many; at its end: {legend}. Times are UTC.</p>{folded}{_events(newest)}"
     )
 
 
@@ -164,12 +169,11 @@ def _phase_row(history: History, phase: PhaseSpan, metrics: Sequence[str]) -> st
 
 def _sections(history: History) -> list[str]:
     columns = history.columns
+    if not columns.lines:
+        return ["<p>No step is logged yet.</p>"]
     frame = Frame(last_step=columns.step, phases=history.phases, resumed_at=columns.resumed_at)
-    return (
-        [_section(section, history, frame) for section in SECTIONS]
-        if columns.lines
-        else ["<p>No step is logged yet.</p>"]
-    )
+    first, *others = [_section(section, history, frame) for section in SECTIONS]
+    return [first, LEGEND, *others]
 
 
 def _section(section: Section, history: History, frame: Frame) -> str:

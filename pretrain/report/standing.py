@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pretrain.report.history import RUNNING, History
-from pretrain.report.wording import duration
+from pretrain.report.wording import counted, duration
 from pretrain.track.events import Event, EventKind
 from pretrain.track.run_files import STATUS_FILE
 
 LONGEST_SILENCE_SECONDS = 120.0
 LINES_OF_SILENCE = 10  # a running run that has not written for so many of its metric lines, and so long, is suspect
+STARTING_SECONDS = 600.0  # a start may take so long to its first line: it builds the model and reads a checkpoint
 
 
 class Told(NamedTuple):
@@ -31,7 +32,7 @@ def describe_standing(history: History, now: datetime) -> str:
         return RUNNING
     silence = (now - history.last_sign).total_seconds()
     if silence > longest_silence(history):
-        return f"nothing written for {duration(silence)}: it hangs, or was killed and has not been started again"
+        return f"nothing written for {duration(silence)}: it hangs, or was killed and not started again"
     return f"running, last sign of life {duration(silence)} ago"
 
 
@@ -39,7 +40,9 @@ def longest_silence(history: History) -> float:
     """Return after how many seconds without a word a running run is suspect."""
     seconds = history.columns.newest("step_seconds") or 0.0
     every = history.config.get("tracking", {}).get("log_every", 1)
-    return max(LONGEST_SILENCE_SECONDS, LINES_OF_SILENCE * seconds * every)
+    is_starting = bool(history.lives) and history.columns.step <= history.lives[-1].first_step
+    least = STARTING_SECONDS if is_starting else LONGEST_SILENCE_SECONDS
+    return max(least, LINES_OF_SILENCE * seconds * every)
 
 
 def describe_events(events: Sequence[Event]) -> Iterator[Told]:
@@ -62,18 +65,18 @@ def _describe(event: Event, ranks_before: object) -> str:
         case EventKind.killed:
             return f"killed after step {step:,}, the last one logged; found when it started again"
         case EventKind.alert:
-            return f"alert, {values.get('title')}: {values.get('text')}"
+            return f"alert: {values.get('text')}"
         case EventKind.checkpoint_damaged:
             return f"{values.get('checkpoint')} is damaged and was set aside"
 
 
-def _describe_start(values: dict[str, object], ranks_before: object) -> str:
+def _describe_start(values: dict[str, Any], ranks_before: object) -> str:
     ranks, origin = values.get("world_size"), values.get("checkpoint")
     begin = f"goes on from {origin}" if origin else "starts from scratch"
     changed = f" (before: {ranks_before})" if ranks_before not in (None, ranks) else ""
     git = values.get("git")
     commit = f", commit {git['commit'][:10]}{' and changes' * git['dirty']}" if isinstance(git, dict) else ""
     return (
-        f"{begin} on {ranks}{changed} × {values.get('device')}, {values.get('hosts')} host(s), "
+        f"{begin} on {ranks}{changed} × {values.get('device')}, {counted(values.get('hosts', 1), 'host')}, "
         f"{values.get('precision')}, ZeRO stage {values.get('zero_stage')}{commit}"
     )

@@ -8,7 +8,7 @@ from pretrain.report.history import Life
 from pretrain.report.wording import duration, moment
 
 WIDTH, HEIGHT = 1140, 130
-LEFT, RIGHT, TOP, BOTTOM = 58, 1130, 22, 96
+LEFT, RIGHT, TOP, BOTTOM = 58, 1105, 22, 96
 LEAST_WIDTH = 2.0  # pixels: a life of seconds in a run of weeks is seen too
 MARKS = {"done": "✓", "stopped": "■", "failed": "!", "killed": "✕", "running": "▸"}
 STEPS_OF_TIME = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 28 * 86400]  # seconds
@@ -38,7 +38,7 @@ def _draw_life(life: Life, x: float, scale: float, most: int) -> str:
         f"at step {life.last_step:,} after {duration(life.seconds)}"
     )
     return (
-        f'<g class="life {life.ending}"><rect x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" '
+        f'<g class="life {escape(str(life.ending))}"><rect x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" '
         f'height="{BOTTOM - top:.1f}"><title>{escape(told)}</title></rect>'
         f'<text x="{x + width:.1f}" y="{top - 5:.1f}" text-anchor="middle">{MARKS.get(life.ending, "?")}</text></g>'
     )

@@ -18,7 +18,7 @@ from pretrain.report.wording import duration, short_number
 
 LABEL_WIDTH = 18
 VALUE_WIDTH = 11
-NUM_EVENTS = 5
+NUM_EVENTS, LEAST_EVENTS = 5, 3
 ROUNDING = 1e-9  # of the values: means of equal ones may differ by so much
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 CURVES = (
@@ -47,8 +47,9 @@ def watch(run_dir: Path, *, every_seconds: float) -> None:
     try:
         while True:
             size = shutil.get_terminal_size()
-            frame = draw_frame(read_history(run_dir, columns), now=datetime.now(UTC), width=size.columns)
-            lines = "".join(f"{line}{CLEAR_REST_OF_LINE}\n" for line in frame[: size.lines - 1])
+            history, height = read_history(run_dir, columns), size.lines - 1  # below is where the cursor rests
+            frame = draw_frame(history, now=datetime.now(UTC), width=size.columns, height=height)
+            lines = "".join(f"{line}{CLEAR_REST_OF_LINE}\n" for line in frame[:height])
             sys.stdout.write(f"{HOME}{lines}{CLEAR_BELOW}")
             sys.stdout.flush()
             time.sleep(every_seconds)
@@ -65,19 +66,19 @@ def print_once(run_dir: Path) -> None:
     print("\n".join(draw_frame(read_history(run_dir, MetricColumns(run_dir)), now=datetime.now(UTC), width=width)))
 
 
-def draw_frame(history: History, *, now: datetime, width: int) -> list[str]:
-    """Return the lines of a view, each of at most `width` characters."""
-    lines = [
-        str(history.run_dir),
-        describe_standing(history, now),
-        _progress(history, width),
-        *_whereabouts(history),
-        "",
-        *_curves(history, width),
-        "",
-        *(f"{told.time:%m-%d %H:%M:%S}  {told.text}" for told in [*describe_events(history.events)][-NUM_EVENTS:]),
-    ]
-    return [line[:width] for line in lines]
+def draw_frame(history: History, *, now: datetime, width: int, height: int | None = None) -> list[str]:
+    """Return the lines of a view, each of at most `width` characters.
+
+    Where `height` lines cannot hold all of them, old events go first, then curves, the last ones first.
+    """
+    head = [str(history.run_dir), describe_standing(history, now), _progress(history, width), *_whereabouts(history)]
+    curves = _curves(history, width)
+    events = [f"{told.time:%m-%d %H:%M:%S}  {told.text}" for told in describe_events(history.events)][-NUM_EVENTS:]
+    if height is not None:
+        room = height - len(head) - 2
+        events = events[-max(LEAST_EVENTS, room - len(curves)) :]
+        curves = curves[: max(0, room - len(events))]
+    return [_printable(line)[:width] for line in [*head, "", *curves, "", *events]]
 
 
 def _progress(history: History, width: int) -> str:
@@ -129,6 +130,11 @@ def sparkline(values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float
     is_flat = reach <= ROUNDING * float(np.abs(means).max())
     levels = np.zeros(len(means)) if is_flat else (means - means.min()) / reach * (len(bars) - 1)
     return "".join(bars[round(level)] for level in levels.tolist())
+
+
+def _printable(line: str) -> str:
+    """Return `line` without what would move the cursor: reasons are errors' own words, line ends and all."""
+    return "".join(character if character.isprintable() else " " for character in line)
 
 
 def _can_print(text: str) -> bool:

@@ -18,6 +18,11 @@ def short_number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return 1 host, 2 hosts."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time by its two largest units: 8 s, 3 min 20 s, 5 h 07 min, 12 d 4 h."""
     whole = max(0, round(seconds))

@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from statistics import median
 from types import TracebackType
+from typing import NamedTuple
 
 from pretrain.step import StepResult
+from pretrain.track.metrics import StepSums
 
 MIN_STEPS = 30  # before the speed of a run is known
-WINDOW_STEPS = 500  # of which the medians are taken
+WINDOW_STEPS = 500  # or stretches of fast ones, of which the medians are taken
+STRETCH_SECONDS = 1.0  # shorter steps are taken together: else one pause would outweigh all that the window holds
 RECENT_STEPS, RECENT_SECONDS = 10, 60.0  # at least so many: their throughput is compared with the median
 DROP = 0.5  # of the median throughput
 BAD_STEPS_IN_A_ROW = 3
@@ -19,6 +22,17 @@ MIN_STALL_SECONDS = 60.0
 CHECK_SECONDS = 5.0
 
 NON_FINITE, SKIPPED, SLOWED_DOWN, STALLED = "non-finite loss", "steps skipped", "throughput drop", "stalled"
+
+
+class _Stretch(NamedTuple):
+    """Steps in a row that took a second or longer together; often one."""
+
+    steps: int = 0
+    tokens: int = 0  # real ones
+    seconds: float = 0.0
+
+    def plus(self, sums: StepSums) -> "_Stretch":
+        return _Stretch(self.steps + 1, self.tokens + sums.tokens, self.seconds + sums.seconds)
 
 
 class Alerts:
@@ -32,8 +46,9 @@ class Alerts:
         self._tell, self._max_bad_steps = tell, max_bad_steps
         self._going_on: set[str] = set()
         self._phase: object = None
-        self._speeds: deque[float] = deque(maxlen=WINDOW_STEPS)  # real tokens per second
-        self._seconds: deque[float] = deque(maxlen=WINDOW_STEPS)
+        self._stretches: deque[_Stretch] = deque(maxlen=WINDOW_STEPS)
+        self._begun_stretch = _Stretch()
+        self._seconds: deque[float] = deque(maxlen=WINDOW_STEPS)  # of single steps
         self._step = 0
         self._begun: float | None = None  # time.monotonic() of the step under way
         self._left = threading.Event()
@@ -83,23 +98,28 @@ class Alerts:
     def _observe_speed(self, result: StepResult) -> None:
         if result.values.get("phase") != self._phase:  # other lengths and batches: another speed
             self._phase = result.values.get("phase")
-            self._speeds.clear()
+            self._stretches.clear()
+            self._begun_stretch = _Stretch()
             self._seconds.clear()
-        self._speeds.append(result.sums.tokens / result.sums.seconds)
         self._seconds.append(result.sums.seconds)
-        if len(self._speeds) < MIN_STEPS:
+        self._begun_stretch = self._begun_stretch.plus(result.sums)
+        if self._begun_stretch.seconds < STRETCH_SECONDS:
             return
-        typical, (steps, now) = median(self._speeds), self._recent_speed()
+        self._stretches.append(self._begun_stretch)
+        self._begun_stretch = _Stretch()
+        if len(self._stretches) < MIN_STEPS:
+            return
+        typical, (steps, now) = median(each.tokens / each.seconds for each in self._stretches), self._recent_speed()
         text = f"{now:,.0f} tokens/s in the {steps} steps up to {self._step:,}, where {typical:,.0f} is the median"
         self._set(SLOWED_DOWN, text if now < DROP * typical else None)
 
     def _recent_speed(self) -> tuple[int, float]:
         """Return of how many steps, and the real tokens per second of them: those of the last minute, or all."""
-        steps, tokens, seconds = 0, 0.0, 0.0
-        for speed, lasted in zip(reversed(self._speeds), reversed(self._seconds), strict=True):
+        steps, tokens, seconds = 0, 0, 0.0
+        for stretch in reversed(self._stretches):
             if steps >= RECENT_STEPS and seconds >= RECENT_SECONDS:
                 break
-            steps, tokens, seconds = steps + 1, tokens + speed * lasted, seconds + lasted
+            steps, tokens, seconds = steps + stretch.steps, tokens + stretch.tokens, seconds + stretch.seconds
         return steps, tokens / seconds
 
     def _set(self, title: str, text: str | None) -> None:

@@ -17,7 +17,9 @@ class Panel:
     """Curves over the optimizer step that share one axis.
 
     `reference` is a metric whose newest value is a level to compare with; `layers` is the beginning of the names of
-    metrics that there is one of for each layer: they are shown as a panel of their own, without other curves.
+    metrics that there is one of for each layer: they are shown as a panel of their own, without other curves. Values
+    may be `whole` numbers, or `scattered`: names that no line joins, and without a mean. A panel that says something
+    `unless_zero` is left out of a report while all are 0.
     """
 
     title: str
@@ -25,6 +27,9 @@ class Panel:
     curves: tuple[Curve, ...] = ()
     logarithmic: bool = False
     from_zero: bool = False
+    whole: bool = False
+    scattered: bool = False
+    unless_zero: bool = False
     reference: Curve | None = None
     layers: str = ""
 
@@ -55,10 +60,15 @@ def _trained_and_held_out(title: str, unit: str, metric: str, reference: Curve |
     )
 
 
-def _single(title: str, unit: str, metric: str, *, logarithmic: bool = False, from_zero: bool = True) -> Panel:
-    curves = (Curve(metric=metric, label=title.lower()),)
+def _single(title: str, unit: str, metric: str, *, logarithmic: bool = False, count: bool = False) -> Panel:
     return Panel(
-        title=title, unit=unit, curves=curves, logarithmic=logarithmic, from_zero=from_zero and not logarithmic
+        title=title,
+        unit=unit,
+        curves=(Curve(metric=metric, label=title.lower()),),
+        logarithmic=logarithmic,
+        from_zero=not logarithmic,
+        whole=count,
+        unless_zero=count,
     )
 
 
@@ -106,7 +116,7 @@ SECTIONS = (
                 logarithmic=True,
             ),
             Panel(title="Trust ratio by layer", unit="median ‖w‖ / ‖u‖", layers="trust_ratio/", logarithmic=True),
-            _single("Skipped steps", "since the beginning", "skipped_steps"),
+            _single("Skipped steps", "since the beginning", "skipped_steps", count=True),
             _single("Loss scale", "fp16", "loss_scale", logarithmic=True),
         ),
     ),
@@ -133,7 +143,7 @@ SECTIONS = (
                 ),
                 from_zero=True,
             ),
-            _single("Failed saves", "since the start", "save_failures"),
+            _single("Failed saves", "since the start", "save_failures", count=True),
         ),
     ),
     Section(
@@ -149,13 +159,15 @@ SECTIONS = (
                     Curve(metric="slowest_reader", label="reading", sparse=True),
                 ),
                 from_zero=True,
+                whole=True,
+                scattered=True,
             ),
         ),
     ),
     Section(
         title="Progress",
         panels=(
-            _single("Phase", "counted from 0", "phase"),
+            _single("Phase", "counted from 0", "phase", count=True),
             _single("Epoch", "of the phase", "epoch"),
             _single("Tokens seen", "real ones", "tokens_seen"),
         ),

@@ -6,6 +6,7 @@ from pretrain.engine_config import Precision
 # they print the figure "with sparsity", half of it. The first name that the device's name contains counts.
 BF16_TFLOPS = {
     "B200": 2250.0,
+    "H200 NVL": 835.0,
     "H200": 989.0,
     "GH200": 989.0,
     "H100 PCIe": 756.0,

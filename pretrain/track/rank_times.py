@@ -15,11 +15,12 @@ from pretrain.track.metrics import Record
 from pretrain.tracking_config import TrackingConfig
 
 SLOW_FACTOR = 1.5  # times the median rank
+MIN_STEPS = 20  # that a mean is of before anybody is named by it: in a few steps one hiccup makes any rank slow
 MIN_COST_SHARE = 0.05  # of a step: what a slow rank must cost before anybody hears of it
 
 
 class RankMeans(NamedTuple):
-    """What one rank tells of the steps since it was last asked: means over them, and its peak since the start."""
+    """What one rank tells of its latest steps: means over them, and its peak since the start."""
 
     forward_seconds: float  # per step; NaN where it cannot be told from waiting
     reading_seconds: float  # per step
@@ -39,7 +40,8 @@ class RankTimes:
     """Compares the ranks after every `tracking.ranks_every` steps or so. All ranks build and call it together.
 
     A gather takes 24 bytes of each rank to rank 0, which tells (title, text) of a rank that has become slow and names
-    its host, one of `hosts` (each rank's, on rank 0).
+    its host, one of `hosts` (each rank's, on rank 0). Means are over the steps since the last comparison; where those
+    are fewer than `MIN_STEPS` they count on, and name nobody yet.
     """
 
     def __init__(
@@ -56,13 +58,15 @@ class RankTimes:
         self._ranks, self._hosts, self._tell = ranks, hosts, tell
         # At stage 3 forward passes gather weights, and all ranks wait in them for the slowest.
         self._forward_is_own = zero_stage < 3
-        self._forward = self._reading = self._seconds = 0.0
-        self._steps = self._step = 0
-        self._slow: tuple[int, str] | None = None  # who was reported, and for what
+        self._step = 0
+        self._told: set[tuple[int, str]] = set()  # who was named, and for what, since all were well
+        self._begin_anew()
 
     def follow(self, steps: Iterator[StepResult]) -> Iterator[StepResult]:
         """Yield the results of `steps`, and add up this rank's own times."""
-        for result in steps:
+        for number, result in enumerate(steps):
+            if number == 1:  # the first one loads libraries and kernels: it tells nothing of a rank's speed
+                self._begin_anew()
             self._step = result.state.step
             self._forward += result.own_times.forward
             self._reading += result.own_times.reading
@@ -71,7 +75,7 @@ class RankTimes:
             yield result
 
     def compare(self) -> Record:
-        """Return, on rank 0, the metrics of `compare_ranks` for the steps since the last comparison, if one is due.
+        """Return, on rank 0, the metrics of `compare_ranks` for the latest steps, if a comparison is due.
 
         Call it on all ranks for each line of metrics: whether one is due depends on the step alone.
         """
@@ -79,13 +83,15 @@ class RankTimes:
             return {}
         forward = self._forward / self._steps if self._forward_is_own else math.nan
         means = self._gather(RankMeans(forward, self._reading / self._steps, peak_memory_bytes(self._ranks.device)))
-        step_seconds, steps = self._seconds / self._steps, self._steps
+        if self._steps >= MIN_STEPS:
+            if self._ranks.is_first:
+                self._report(slow_rank(means, self._seconds / self._steps), self._steps)
+            self._begin_anew()
+        return compare_ranks(means) if self._ranks.is_first else {}
+
+    def _begin_anew(self) -> None:
         self._forward = self._reading = self._seconds = 0.0
         self._steps = 0
-        if not self._ranks.is_first:
-            return {}
-        self._report(slow_rank(means, step_seconds), steps)
-        return compare_ranks(means)
 
     def _gather(self, mine: RankMeans) -> list[RankMeans]:
         values = torch.tensor(mine, dtype=torch.float64)
@@ -94,10 +100,13 @@ class RankTimes:
         return [RankMeans(*row.tolist()) for row in rows or []]
 
     def _report(self, slow: SlowRank | None, steps: int) -> None:
-        """Tell of a slow rank once, and again after it was well or another one was slow."""
-        known, self._slow = self._slow, (slow.rank, slow.what) if slow else None
-        if slow is None or known == self._slow:
+        """Tell of each slow rank once, and again after all were well: of two, now one and now the other is slowest."""
+        if slow is None:
+            self._told.clear()
             return
+        if (slow.rank, slow.what) in self._told:
+            return
+        self._told.add((slow.rank, slow.what))
         self._tell(
             f"rank {slow.rank} is slow",
             f"rank {slow.rank} on {self._hosts[slow.rank]} is slow: {slow.what} {slow.seconds:.3f} s a step, those of "
@@ -120,14 +129,15 @@ def compare_ranks(means: Sequence[RankMeans]) -> Record:
     """Return `slowest_rank`, `slowest_rank_seconds`, `median_rank_seconds` of forward passes, per step.
 
     And `slowest_reader`, `slowest_reader_seconds`, `median_reader_seconds` of preparing data, per step, and
-    `memory_gb` (10^9 bytes), the highest peak of any rank. Medians are the lower ones: of two ranks, the faster.
+    `memory_gb` (10^9 bytes), the highest peak of any rank. Medians are the lower ones: of two ranks, the faster. One
+    rank alone is compared with nobody: of it there is the memory only.
     """
     record: Record = {"memory_gb": max(mean.memory_bytes for mean in means) / 1e9}
     for name, seconds in (
         ("rank", [mean.forward_seconds for mean in means]),
         ("reader", [mean.reading_seconds for mean in means]),
     ):
-        if not math.isnan(seconds[0]):
+        if len(means) > 1 and not math.isnan(seconds[0]):
             record[f"slowest_{name}"] = seconds.index(max(seconds))
             record[f"slowest_{name}_seconds"] = max(seconds)
             record[f"median_{name}_seconds"] = median_low(seconds)

@@ -27,15 +27,8 @@ def start_run(
     A server that cannot cut it, or does not answer, costs a warning each; in the second case the run is offline.
     Raises ValueError without a valid key.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _quiet()
-    if config.wandb is WandbMode.online:
-        require_key()
-    arguments: dict[str, Any] = {
-        "project": config.wandb_project,
+    arguments = _arguments(config, run_dir, run_id) | {
         "name": config.wandb_name,
-        "id": run_id,
-        "dir": str(run_dir),
         "config": run_config,
         "allow_val_change": True,  # max_steps and others may differ on resume
     }
@@ -44,6 +37,31 @@ def start_run(
         if run is not None:
             return run, True
     return _go_on(config, arguments | {"resume": "allow"}, run_dir), False
+
+
+def join_run(config: TrackingConfig, *, run_dir: Path, run_id: str, is_over: bool) -> Any:
+    """Return the `wandb.Run` of a training, to add something to it from beside: what the training reports stays.
+
+    `is_over` says whether the training has ended: only then may the run be finished again. A server that does not
+    answer costs a warning, and the run is offline. Raises ValueError without a valid key.
+    """
+    aside: dict[str, Any] = {
+        "x_primary": False,  # config, summary and metadata files stay
+        "x_update_finish_state": is_over,
+        "x_disable_stats": True,
+        "x_disable_meta": True,
+        "disable_git": True,
+        "host": "",
+        "program": "",
+        "stop_fn": lambda: None,  # the button stops the training, not this
+    }
+    return _go_on(config, _arguments(config, run_dir, run_id) | {"resume": "allow"}, run_dir, **aside)
+
+
+def define_steps(run: Any) -> None:
+    """Have every metric shown over the optimizer step. Whoever opens the run does so: the last one's word counts."""
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
 
 
 def require_key() -> None:
@@ -69,6 +87,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _arguments(config: TrackingConfig, run_dir: Path, run_id: str) -> dict[str, Any]:
+    """Return what `wandb.init` needs for any use of the run, once wandb is silent and has a key."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _quiet()
+    if config.wandb is WandbMode.online:
+        require_key()
+    return {"project": config.wandb_project, "id": run_id, "dir": str(run_dir)}
+
+
 def _rewind(arguments: dict[str, Any], resume_from: str) -> Any:
     """Return the run, its history cut back to `ID?_step=STEP`; None when that is not possible."""
     try:
@@ -84,10 +111,10 @@ def _rewind(arguments: dict[str, Any], resume_from: str) -> Any:
         return None
 
 
-def _go_on(config: TrackingConfig, arguments: dict[str, Any], run_dir: Path) -> Any:
+def _go_on(config: TrackingConfig, arguments: dict[str, Any], run_dir: Path, **settings: Any) -> Any:
     """Return the run, an offline one where the server does not answer."""
     try:
-        return _init(config.wandb, arguments)
+        return _init(config.wandb, arguments, **settings)
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
         raise _key_error(str(error)) from error
     except wandb.Error as error:
@@ -96,17 +123,18 @@ def _go_on(config: TrackingConfig, arguments: dict[str, Any], run_dir: Path) -> 
                 f"tracking.wandb=offline cannot start ({first_line(error)}); take tracking.wandb=disabled"
             ) from error
         logger.warning(
-            "W&B cannot be reached (%s). The training goes on; its history is kept in %s and goes to the server "
+            "W&B cannot be reached (%s). Nothing waits for it; what it is to show is kept in %s and goes to the server "
             "with `wandb sync`.",
             first_line(error),
             run_dir / "wandb",
         )
         _forget_start()
-        return _init(WandbMode.offline, arguments)
+        return _init(WandbMode.offline, arguments, **settings)
 
 
-def _init(mode: WandbMode, arguments: dict[str, Any]) -> Any:
-    return wandb.init(mode=mode.value, settings=_settings(), **arguments)  # it writes arguments into the settings
+def _init(mode: WandbMode, arguments: dict[str, Any], **settings: Any) -> Any:
+    # New settings each time: it writes arguments into them.
+    return wandb.init(mode=mode.value, settings=_settings(**settings), **arguments)
 
 
 def _forget_start() -> None:
@@ -117,16 +145,17 @@ def _forget_start() -> None:
     _quiet()
 
 
-def _settings() -> wandb.Settings:
-    return wandb.Settings(
-        silent=True,
-        console="off",  # progress bars are no console log
-        init_timeout=INIT_TIMEOUT_SECONDS,
-        finish_timeout=FINISH_TIMEOUT_SECONDS,
-        x_transaction_log_flush_interval=FLUSH_SECONDS,  # 15 by default
+def _settings(**more: Any) -> wandb.Settings:
+    settings: dict[str, Any] = {
+        "silent": True,
+        "console": "off",  # progress bars are no console log
+        "init_timeout": INIT_TIMEOUT_SECONDS,
+        "finish_timeout": FINISH_TIMEOUT_SECONDS,
+        "x_transaction_log_flush_interval": FLUSH_SECONDS,  # 15 by default
         # The stop button of the web page: by default an interrupt of rank 0 alone, here the stop all ranks agree on.
-        stop_fn=lambda: os.kill(os.getpid(), signal.SIGTERM),
-    )
+        "stop_fn": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    }
+    return wandb.Settings(**(settings | more))
 
 
 def _quiet() -> None:

@@ -11,8 +11,8 @@ import wandb
 
 from pretrain.track.background import Background
 from pretrain.track.metrics_file import LoggedSteps
-from pretrain.track.wandb_start import FINISH_TIMEOUT_SECONDS, first_line, kill_service, start_run
-from pretrain.tracking_config import Artifacts, TrackingConfig
+from pretrain.track.wandb_start import FINISH_TIMEOUT_SECONDS, define_steps, first_line, kill_service, start_run
+from pretrain.tracking_config import TrackingConfig
 
 MOST_WAITING_LINES = 10_000
 MOST_WAITING_CHECKPOINTS = 100
@@ -40,12 +40,11 @@ class WandbTracker:
         self._run, rewound = start_run(
             config, run_dir=run_dir, run_id=run_id, run_config=run_config, rewind_to=rewind_to
         )
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
+        define_steps(self._run)
         # The server's own count is higher where `metrics.jsonl` lost lines to a power cut.
         self._last_step = max(logged.kept if rewound else logged.last, self._run.step - 1)
         self._broken = False
-        self._lists_checkpoints = config.artifacts is Artifacts.checkpoints
+        self._lists_checkpoints = config.artifacts.has_checkpoints
         self._lines = Background("wandb", most_waiting=MOST_WAITING_LINES)
         self._checkpoints = Background("wandb-artifacts", most_waiting=MOST_WAITING_CHECKPOINTS)
         if not self._run.offline:

@@ -27,10 +27,10 @@ UsePAM no
 UseDNS no
 PidFile none
 """
-# As hosts.sh's own, but a host that falls silent is given up after 6 s.
+# As in launch/env.sh, but a host that falls silent is given up within 6 s.
 SSH_OPTIONS = (
     "-F none -i {folder}/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
-    "-o LogLevel=ERROR -o ConnectTimeout=5 -o ServerAliveInterval=2 -o ServerAliveCountMax=3"
+    "-o LogLevel=ERROR -o ConnectTimeout=5 -o ServerAliveInterval=2 -o ServerAliveCountMax=2"
 )
 
 

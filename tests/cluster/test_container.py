@@ -63,6 +63,7 @@ def test_a_pod_that_must_go_takes_the_run_with_it_and_no_bit_changes(shards, who
     assert lines(run_dir) == lines(whole)
 
 
+@pytest.mark.slow  # tests/unit/launch/test_container.py knows that exit code, too
 def test_a_refused_command_ends_every_pod_before_the_rendezvous(shards, tmp_path):
     log = tmp_path / "log"
     assert end(start_nodes(shards / "none", tmp_path / "run", log)) == [exit_codes()["REFUSED"]] * 2

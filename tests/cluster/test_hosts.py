@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Host, Hosts, until
-from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command
+from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
 from tests.integration.ranks import ROOT
@@ -74,7 +74,8 @@ def test_a_killed_rank_comes_back_and_a_run_that_is_told_to_leave_goes_on_by_the
     victim.kill()
     launch.wait_for_steps(5)
 
-    launch.process.send_signal(signal.SIGTERM)
+    with held_until_told(run_dir):
+        launch.process.send_signal(signal.SIGTERM)
     assert launch.end() == 1, launch.output()
     assert (status(run_dir)["state"], status(run_dir)["reason"]) == ("stopped", "SIGTERM")
     assert [host.agents() for host in pair] == [[], []]
@@ -106,6 +107,7 @@ def test_a_cut_link_ends_the_job_everywhere_and_the_same_command_goes_on(hosts, 
     assert lines(tmp_path / "run") == lines(whole)
 
 
+@pytest.mark.slow
 def test_with_min_hosts_the_others_go_on_without_a_host_whose_torchrun_was_killed(hosts, pair, shards, whole, tmp_path):
     quick = "join_timeout=60,last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=3"
     launch = Launch(hosts, shards, tmp_path / "run", MIN_HOSTS="1", PET_RDZV_CONF=quick)

@@ -25,10 +25,12 @@ SLURM = ["executor.kind=slurm", "executor.workers=4"]
 @pytest.fixture(autouse=True)
 def tests_on_the_nodes(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(slurm_executor, "QUEUE_SECONDS", 2.0)
     if slurm_cluster.daemons:  # one machine: what one node has written the others see
         monkeypatch.setattr(slurm_executor, "SETTLE_SECONDS", 1.0)
 
 
+@pytest.mark.slow
 def test_shards_are_those_of_the_local_executor_also_after_a_kill(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "docs")
     assert main(arguments(corpus, tmp_path / "local")) == 0
@@ -49,6 +51,7 @@ def test_a_failed_task_is_one_message_and_what_waits_is_cancelled(tmp_path: Path
     assert 0 < len(list(tmp_path.glob("*.out"))) < 299
 
 
+@pytest.mark.slow  # SLURM knows no limit below a minute
 def test_a_task_over_its_time_is_named_with_slurms_words(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"without a result.*: 1; .* ends with: .*DUE TO TIME LIMIT"):
         run(tmp_path, SleepRank(tmp_path), [*SLURM, "executor.slurm.time=00:01:00"], tasks=2)

@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.__main__ import main
 from tests.cluster.slurm import Cluster, run, wait_for
-from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command
+from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
 from tests.integration.prep_runs import arguments as prep_arguments
@@ -63,9 +63,12 @@ def submit_told(cluster: Cluster, run_dir: Path, lives: str, *options: str) -> s
 
 @pytest.fixture(scope="module", autouse=True)
 def out_of_time(slurm_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, str]:
-    """Jobs that have a minute at most and then wait for two, while other tests run, by their run directories."""
+    """Jobs that run out of time while other tests run, by their run directories.
+
+    SLURM may send the signal up to a minute early: so they work for half a minute at least.
+    """
     folder = tmp_path_factory.mktemp("out_of_time")
-    options = ["--time=1", "--signal=B:USR1@30"]
+    options = ["--time=2", "--signal=B:USR1@30"]
     lives = {folder / "leaves": "leave done", folder / "pauses": "pause done", folder / "hangs": "hang done"}
     return {run_dir: submit_told(slurm_cluster, run_dir, words, *options) for run_dir, words in lives.items()}
 
@@ -81,13 +84,16 @@ def test_a_run_that_is_told_to_leave_and_preempted_ends_as_one_that_nobody_distu
     )
 
     wait_for_steps(slurm_cluster, job, run_dir)
-    run("scancel", "--batch", "--signal=USR1", job)
+    with held_until_told(run_dir):
+        run("scancel", "--batch", "--signal=USR1", job)
     slurm_cluster.start_now(job)
     assert (status(run_dir)["state"], status(run_dir)["reason"]) == ("stopped", "SIGUSR1")
 
     wait_for_steps(slurm_cluster, job, run_dir)
     urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--ntasks-per-node=5", "--output=/dev/null", "--wrap=true"]
-    slurm_cluster.wait_until(slurm_cluster.submit(*urgent), "COMPLETED")
+    with held_until_told(run_dir):
+        preempting = slurm_cluster.submit(*urgent)
+    slurm_cluster.wait_until(preempting, "COMPLETED")
     assert status(run_dir)["state"] == "stopped"
     assert not after.exists(), "what depends on a job does not start while it waits to come back"
 
@@ -188,7 +194,7 @@ def test_a_prep_array_with_a_failing_task_finishes_when_it_is_mended_and_run_aga
     corpus = write_corpus(tmp_path / "docs")
     letters = [f"{mark}{letter}" for mark in ("", "##") for letter in string.ascii_lowercase + string.digits]
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *letters]))
-    more = [f"tokenizer.vocab_file={tmp_path}/vocab.txt", "executor.task_bytes=1000", "executor.workers=3"]
+    more = [f"tokenizer.vocab_file={tmp_path}/vocab.txt", "executor.task_bytes=5000", "executor.workers=3"]
     assert main(prep_arguments(corpus, tmp_path / "local", *more)) == 0
     script = ["sbatch", "--parsable", f"--output={tmp_path}/%j.log", SLURM / "data_prep.sbatch"]
 
@@ -216,6 +222,8 @@ def test_a_job_out_of_time_comes_back_also_when_its_ranks_do_not_leave_in_the_gr
     slurm_cluster: Cluster, out_of_time: dict[Path, str]
 ) -> None:
     for run_dir, job in out_of_time.items():
+        if slurm_cluster.job(job)["Restarts"] == "0":
+            slurm_cluster.start_now(job)
         ended = slurm_cluster.wait_until(job, "COMPLETED", "FAILED", "TIMEOUT", seconds=HANG_SECONDS)
         assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), log_of(run_dir, job)
         assert status(run_dir)["state"] == "done"

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.cluster.hosts import until
-from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command
+from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
 from tests.distributed.workers import free_port
@@ -51,6 +51,7 @@ def wait_for_steps(run_dir: Path, number: int, log: Path) -> None:
     until(lambda: life.steps() >= number, HANG_SECONDS, log.read_text)
 
 
+@pytest.mark.slow  # as on two hosts: test_hosts.py
 def test_a_killed_rank_comes_back_and_no_bit_changes(start, shards, whole, tmp_path):
     run_dir, log = tmp_path / "run", tmp_path / "log"
     agent = start(ROOT / "launch" / "local.sh", *command(shards, run_dir), NPROC="2")
@@ -76,7 +77,8 @@ def test_a_killed_agent_is_done_without_and_a_new_one_joins(start, shards, whole
     rank.kill()
     second.wait()
     wait_for_steps(run_dir, 10, log)
-    third = start_agent(2)
+    with held_until_told(run_dir):  # by its torchrun, when the new one has come
+        third = start_agent(2)
     assert [agent.wait(HANG_SECONDS) for agent in (first, third)] == [0, 0], log.read_text()
     assert "on 1 × cpu" in log.read_text(), "one went on alone"
     assert_same_sequences(run_dir, whole)

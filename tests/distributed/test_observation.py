@@ -11,10 +11,18 @@ from unittest import mock
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from conf.compose import compose
+from pretrain.config import PretrainConfig
 from pretrain.data import feed
 from pretrain.distributed import Ranks
 from pretrain.model.bert import BertForPretraining
+from pretrain.own_times import OwnTimes
+from pretrain.phases import RunState
+from pretrain.step import StepResult
+from pretrain.track import rank_times
+from pretrain.track.metrics import StepSums
 from pretrain.track.metrics_file import read_metrics
+from pretrain.track.rank_times import MIN_STEPS, RankTimes
 from tests.distributed.runs import engine_overrides, train_run
 from tests.shards import write_shards
 
@@ -33,7 +41,8 @@ def train_with_a_slow_rank(
         time.sleep(SLEEP_SECONDS)
         return fast(*args, **kwargs)
 
-    with mock.patch.object(owner, name, slow if ranks.rank == slow_rank else fast):
+    few = mock.patch.object(rank_times, "MIN_STEPS", 3)  # the first step is not counted
+    with few, mock.patch.object(owner, name, slow if ranks.rank == slow_rank else fast):
         train_run(ranks, shards, run_dir, *EIGHT_STEPS, *overrides)
 
 
@@ -43,6 +52,47 @@ def train_with_slow_forward_passes(ranks: Ranks, shards: Path, run_dir: Path, *o
 
 def train_with_a_slow_reader(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) -> None:
     train_with_a_slow_rank(ranks, shards, run_dir, 0, feed, "prepare_step", [*overrides])
+
+
+def named_ranks(ranks: Ranks, stretches: list[tuple[int, list[int]]]) -> list[str]:
+    """Return who is named while, for so many steps each, the ranks listed are slow, and rank 1 in the first step.
+
+    They are compared after every five steps. The one listed first is the slowest.
+    """
+    told: list[str] = []
+    config = compose("pretrain", PretrainConfig, ["shards_dir=a", "run_dir=b"]).tracking
+    config.log_every = config.ranks_every = 5
+    times = RankTimes(
+        config, ranks, ["host"] * 3, zero_stage=1, total_steps=10**6, tell=lambda title, text: told.append(title)
+    )
+    slow_now = [[1], *(slow for steps, slow in stretches for _ in range(steps))]
+    for result in times.follow(made_up_step(ranks, step, slow) for step, slow in enumerate(slow_now, start=1)):
+        if result.state.step % 5 == 0:
+            assert set(times.compare()) >= ({"slowest_rank", "memory_gb"} if ranks.is_first else set())
+    return told
+
+
+def made_up_step(ranks: Ranks, step: int, slow: list[int]) -> StepResult:
+    forward = 0.3 - 0.01 * slow.index(ranks.rank) if ranks.rank in slow else 0.1
+    zeros = dict.fromkeys(StepSums.__dataclass_fields__, 0)
+    return StepResult(
+        state=RunState(step=step),
+        sums=StepSums(**zeros | {"seconds": 1.0}),
+        values={},
+        note=None,
+        stop_requested=False,
+        own_times=OwnTimes(forward=100.0 if step == 1 and ranks.rank == 1 else forward),
+    )
+
+
+def test_a_rank_is_named_by_many_steps_the_first_left_out_and_once_until_all_are_well(worker_group):
+    group = worker_group(3)
+    assert group.run(named_ranks, [(MIN_STEPS - 1, [2])])[0] == [], "too few steps"
+    assert group.run(named_ranks, [(5 * MIN_STEPS, [])])[0] == [], "the first step was slow"
+    two = [(MIN_STEPS + 5, [2]), (MIN_STEPS, [0]), (MIN_STEPS, [2])]
+    assert group.run(named_ranks, two) == [["rank 2 is slow", "rank 0 is slow"], [], []]
+    again = [(MIN_STEPS + 5, [2]), (2 * MIN_STEPS, []), (2 * MIN_STEPS, [2])]
+    assert group.run(named_ranks, again)[0] == ["rank 2 is slow"] * 2
 
 
 def alerts(run_dir: Path) -> list[str]:

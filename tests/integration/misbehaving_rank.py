@@ -1,6 +1,6 @@
 """`python -m tests.integration.misbehaving_rank RANK HOW …`: the training command, but one rank fails in step 3.
 
-HOW: raise (a bug), exit (kill -9), freeze (kill -STOP), sleep (30 s).
+HOW: raise (a bug), exit (kill -9), freeze (kill -STOP), sleep (20 s); or join, to be killed while the ranks join.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pretrain.__main__ as command
+from pretrain import agreement
 
 STEP = 3
 
@@ -20,7 +21,7 @@ def raise_a_bug() -> None:
 
 
 def sleep_too_long() -> None:
-    time.sleep(30)
+    time.sleep(20)
 
 
 HOW = {
@@ -34,6 +35,8 @@ HOW = {
 def main(rank: str, how: str, *arguments: str) -> int:
     """Run the command."""
     run_steps = command.run_steps
+    if how == "join" and os.environ["RANK"] == rank:
+        agreement.require_same_code = lambda ranks: HOW["exit"]()
 
     def failing_steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
         for result in run_steps(*args, **kwargs):

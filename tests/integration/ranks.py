@@ -17,16 +17,20 @@ def start_ranks(
     *,
     module: str = "pretrain",
     last_rank: Sequence[str] = (),
+    last_root: Path = ROOT,
     port: int | None = None,
 ) -> list[subprocess.Popen[str]]:
-    """Start `python -m pretrain`, or another module, on each rank; the last has some more arguments, if given."""
+    """Start `python -m pretrain`, or another module, on each rank; the last has more arguments or other code, if given.
+
+    `last_root` is the folder that the packages of the last rank lie in.
+    """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
     common = {"WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"} | address
     command = [sys.executable, "-m", module, *arguments]
     return [
         subprocess.Popen(
             [*command, *(last_rank if rank == world_size - 1 else ())],
-            cwd=ROOT,
+            cwd=last_root if rank == world_size - 1 else ROOT,
             env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

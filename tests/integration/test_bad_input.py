@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from data_prep.manifest import MANIFEST_NAME, TRAIN, read_manifest
 from data_prep.shard_format import decode_index, index_name
+from pretrain.agreement import PACKAGES
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import TINY, engine_overrides
 from tests.integration.ranks import ROOT, run_ranks, start_ranks, wait_for
@@ -110,6 +112,21 @@ def test_a_mistake_in_the_arguments_of_one_rank_is_named_by_it_and_ends_the_othe
     assert [code for code, _ in results] == [2, 2]
     assert re.match(r"error: .*Did you mean data\.global_batch_size", results[1][1])
     assert results[0][1] == ""
+
+
+def test_another_release_on_one_rank_is_named_though_it_knows_other_arguments_and_goes_on_otherwise(shards):
+    other = shards.parent / "node-2"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, other / package, ignore=shutil.ignore_patterns("__pycache__"))
+    joining = other / "pretrain" / "distributed.py"
+    joining.write_text(joining.read_text().replace("for name in groups}", "for name in [*groups][:2]}"))
+    arguments = other / "conf" / "pretrain.yaml"
+    arguments.write_text(arguments.read_text().replace("max_bad_steps", "most_bad_steps"))
+    results = wait_for(start_ranks(2, command(shards), last_root=other))
+    assert [code for code, _ in results] == [2, 2]
+    files = r"conf/pretrain\.yaml; pretrain/distributed\.py"
+    assert re.fullmatch(rf"error: rank 1 on \S+ runs other code than rank 0: {files}: install .*\n", results[1][1])
+    assert (results[0][1], (shards.parent / "run").exists()) == ("", False)
 
 
 def test_a_port_in_use_is_named_and_a_rank_that_gets_no_answer_there_gives_up(shards):

@@ -4,14 +4,18 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.distributed.runs import TINY, engine_overrides
+from tests.distributed.workers import free_port, rank_environment
 from tests.integration.misbehaving_rank import STEP
-from tests.integration.ranks import start_ranks, wait_for
+from tests.integration.ranks import ROOT, start_ranks, wait_for
 from tests.shards import write_shards
 
 TIMEOUT_SECONDS = 10
@@ -52,6 +56,33 @@ def test_a_bug_in_one_rank_ends_the_other_and_shows_its_own_traceback(shards):
     # A bug does not wait for the save that is on its way; the one before it was complete when that began.
     assert status["checkpoint"] in ("step-00000001", "step-00000002")
     assert re.search(rf"step {STEP}, .*: another rank has ended", status["reason"])
+
+
+def test_a_rank_that_waits_for_one_that_never_comes_can_be_told_to_end(shards):
+    port = free_port()
+    command = [sys.executable, "-m", "pretrain", f"shards_dir={shards}", f"run_dir={shards.parent / 'run'}", *TINY]
+    environment = rank_environment(0, 2, port) | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment) as process:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not is_open(port) and time.monotonic() < deadline:  # rank 0 listens there, and waits for the others
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(WAIT_SECONDS) == -signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_rank_killed_while_the_ranks_join_is_missed_at_once(shards):
+    (code, output), (killed, _) = wait_for(start(shards, rank=1, how="join"), WAIT_SECONDS)
+    assert (code, killed) == (1, -signal.SIGKILL)
+    assert re.fullmatch(r"error: rank 0 of 2 could not join .* start them all anew\n", output)
 
 
 @pytest.mark.parametrize(("rank", "standing"), [(1, "failed"), (0, "running")])

@@ -62,6 +62,8 @@ def test_a_number_of_ranks_that_cannot_be_known_is_refused_by_name(setting, tmp_
         ({"STATE": "running", "CODE": 1}, "FAILED"),
         ({"STATE": "done", "CODE": 1}, "DONE"),  # torchrun exits with 1 after a signal, whatever its ranks return
         ({"STATE": "stopped", "CODE": 1}, "STOPPED"),
+        ({"STATE": "stopped", "REASON": "stop_after=3"}, "DONE"),  # else it came again for ever
+        ({"STATE": "failed", "REASON": "stop_after=0 is not valid", "CODE": 1}, "FAILED"),
     ],
     ids=str,
 )
@@ -81,8 +83,9 @@ def test_a_run_that_was_done_before_is_done(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_reaches_the_ranks_and_the_container_comes_again(number, tmp_path):
-    process = start(tmp_path, STATE="waits")
+@pytest.mark.parametrize("state", ["waits", "imports"])
+def test_a_signal_reaches_the_ranks_also_those_started_anew_and_the_container_comes_again(number, state, tmp_path):
+    process = start(tmp_path, STATE=state)
     deadline = time.monotonic() + 30
     while not (tmp_path / "started").exists():
         assert time.monotonic() < deadline
@@ -90,3 +93,4 @@ def test_a_signal_reaches_the_ranks_and_the_container_comes_again(number, tmp_pa
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == CODES["STOPPED"]
+    assert (tmp_path / "status.json").exists(), "the ranks saved"

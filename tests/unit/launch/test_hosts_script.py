@@ -65,6 +65,7 @@ def test_a_dry_run_prints_the_check_and_each_hosts_command_and_touches_nothing(s
         ("node-1 slots=0\n", "line 1: 'node-1 slots=0' is not of the form"),
         ("node-1 slots=2 gpus=2\n", "line 1: 'node-1 slots=2 gpus=2' is not of the form"),
         ("$(reboot) slots=2\n", "line 1: '$(reboot) slots=2' is not of the form"),
+        ("-oProxyCommand slots=2\n", "line 1: '-oProxyCommand slots=2' is not of the form"),
         ("node-1 slots=2\n\nnode-1 slots=2", "line 3: node-1 is there twice"),
         ("# none\n", "names no host"),
     ],
@@ -194,3 +195,17 @@ def test_a_signal_has_every_torchrun_told_to_stop(scene: Scene, tmp_path: Path, 
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert sorted(output.splitlines()) == ["node-1: told", "node-2: told"]
+
+
+def test_a_signal_that_comes_before_torchrun_has_started_is_not_lost(scene: Scene, tmp_path: Path) -> None:
+    ssh = Path(scene.environment["PATH"].partition(":")[0]) / "ssh"
+    slow = f"if [[ $2 == *' run '* ]]; then touch {tmp_path}/starts; sleep 2; fi\nexec bash"
+    ssh.write_text(ssh.read_text().replace("exec bash", slow))
+    command, environment = scene.command(PAIR), scene.environment | {"TRAIN": "exec sleep 300"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "starts").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 1

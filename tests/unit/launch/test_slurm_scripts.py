@@ -33,7 +33,7 @@ def test_a_training_is_checked_then_queued_under_a_name_that_lets_one_job_run_at
     assert job[0] == "sbatch"
     assert job[-3:] == [str(SLURM / "pretrain.sbatch"), *KEYS]
     wanted = ["--nodes=4", "--gpus-per-node=a100:8", "--ntasks-per-node=8", "--time=1-00:00:00", "--signal=B:USR1@600"]
-    assert {*wanted, "--dependency=singleton", "--job-name=pretrain runs/base"} <= set(job)
+    assert {*wanted, "--dependency=singleton", f"--job-name=pretrain {ROOT}/runs/base"} <= set(job)
     assert job[job.index("--partition") + 1] == "gpu"
 
 
@@ -41,6 +41,12 @@ def test_a_range_of_nodes_is_checked_at_both_ends() -> None:
     smallest, largest, *_ = dry_run("--nodes", "2-16", "--ntasks-per-node", "4", "--grace", "120")
     assert (smallest[3], largest[3]) == ("world_size=8", "world_size=64")
     assert smallest[4] == "grace_seconds=120"
+
+
+def test_the_ranks_of_a_node_may_be_fewer_than_its_gpus() -> None:
+    check, _, job = dry_run("--ntasks-per-node=4", "--gpus-per-node=8")
+    assert check[3] == "world_size=4"
+    assert {"--ntasks-per-node=4", "--gpus-per-node=8"} <= set(job)
 
 
 def test_a_training_whose_shards_another_job_makes_waits_for_it_and_is_not_checked_yet() -> None:
@@ -57,6 +63,9 @@ def test_a_training_whose_shards_another_job_makes_waits_for_it_and_is_not_check
         (["--nodes=0", "--gpus-per-node=8", "--", *KEYS], "--nodes=0 is not valid: write a number, or LEAST-MOST"),
         (["-N4", "--gpus-per-node=8", "--", *KEYS], "-N4 is not valid: write --nodes"),
         (["--gpus-per-node=8", "--gpus=32", "--", *KEYS], "--gpus=32 is not valid: write --nodes"),
+        (["--gpus-per-node=8", "--gpus", "32", "--", *KEYS], "--gpus is not valid: write --nodes"),
+        (["--gpus-per-node=8", "-d", "afterok:1", "--", *KEYS], "-d is not valid: write --nodes"),
+        (["--gpus-per-node=8", "--job-name=mine", "--", *KEYS], "--job-name=mine is not valid: the name is that of"),
         (["--gpus-per-node=8", "--grace=soon", "--", *KEYS], "--grace=soon is not valid: write seconds"),
         (["--gpus-per-node=8", "--time=soon", "--", *KEYS], "--time=soon is not valid: write DAYS-HOURS"),
         (["--gpus-per-node=8", "--time"], "--time has no value"),

@@ -79,6 +79,18 @@ def test_steps_a_little_slower_and_another_phase_are_no_trouble() -> None:
     assert heard == []
 
 
+def test_a_pause_of_seconds_amid_fast_steps_is_no_drop_and_a_slow_minute_is() -> None:
+    heard = Heard()
+    watched = alerts(heard)
+    pace = [0.02] * 4000 + [20.0] + [0.02] * 4000
+    for step, seconds in enumerate(pace, start=1):
+        watched.observe(result(step, seconds=seconds))
+    assert heard == [], "of the last minute, 40 s went as always"
+    for step in range(len(pace) + 1, len(pace) + 501):
+        watched.observe(result(step, seconds=0.2))
+    assert heard.titles() == [SLOWED_DOWN]
+
+
 def test_a_step_that_does_not_end_is_told_once() -> None:
     heard = Heard()
     watched = alerts(heard)

@@ -65,16 +65,21 @@ def test_a_right_command_is_told_what_was_looked_at_and_nothing_is_left_behind(s
     assert re.search(r"20 steps of 12 sequences = 2\.\d+ epochs of 91", said.out)
     assert re.search(r"shards: 4 in \S+shards, 4 of them looked at", said.out)
     assert "a run from scratch" in said.out
-    assert re.search(r"disk: 1 more checkpoints of up to 0\.00\d GB", said.out), "20 steps are saved once, at the end"
+    assert re.search(r"disk: 1 more checkpoint of up to 0\.00\d GB", said.out), "20 steps are saved once, at the end"
     assert "W&B: disabled" in said.out
     assert "grace" not in said.out
     assert sorted(shards.parent.rglob("*")) == before
 
 
+def test_help_says_what_to_write(capsys):
+    assert main(["--help"]) == 0
+    assert "python -m pretrain.check world_size=N [grace_seconds=S]" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"world_size=None is not valid: the number of ranks"),
+        ([], r"world_size is missing: give world_size=N, the number of ranks"),
         (["world_size=0"], r"world_size='0' is not valid"),
         (["world_size=2x8"], r"world_size='2x8' is not valid"),
         (["world_size=7"], r"data\.num_streams=6 is not valid: there are 7 ranks.*start at most 6"),

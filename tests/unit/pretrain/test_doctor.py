@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +19,15 @@ import torch
 from pretrain.doctor import __main__ as doctor
 from pretrain.doctor import folders, host, software
 from pretrain.doctor.devices import examine_cpu, product_fault
-from pretrain.doctor.finding import Verdict, broken
+from pretrain.doctor.finding import Verdict, broken, ok
 from tests.shards import write_shards
 
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = {
     "python",
     "torch",
     "packages",
+    "deepspeed",
     "driver",
     "nccl",
     "apex",
@@ -55,10 +59,9 @@ def seen(report: list[dict[str, str]], name: str) -> str:
 def test_this_machine_is_described_as_it_is(report):
     assert {finding["name"] for finding in report} >= {*NAMES, "run_dir", "shards_dir"}
     assert seen(report, "torch").startswith(torch.__version__)
-    assert seen(report, "open files").replace(",", "") in (
-        str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        "no limit",
-    )
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert seen(report, "open files") == ("no limit" if most == resource.RLIM_INFINITY else f"{most:,} at most")
+    assert seen(report, "deepspeed") == version("deepspeed")
     if not torch.cuda.is_available():
         assert f"{len(os.sched_getaffinity(0))} cores" in seen(report, "cpu")
     assert "4 shards" in seen(report, "shards_dir")  # three and a held-out one
@@ -72,9 +75,44 @@ def test_what_is_not_well_has_a_cost_and_what_is_well_has_none(report):
 def test_something_broken_ends_with_1_and_a_wrong_key_with_2(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda config: [broken("gpu", "none", "buy one")])
     assert doctor.main([]) == 1
-    assert capsys.readouterr().out == "broken   gpu              none: buy one\n"
+    said = capsys.readouterr().out
+    assert said == (
+        "broken   gpu              none\n"
+        "                          buy one\n"
+        "no training can run here before this is mended: gpu\n"
+    )
+    monkeypatch.setattr(doctor, "examine", lambda config: [ok("gpu", "one")])
+    assert doctor.main([]) == 0
+    assert capsys.readouterr().out.endswith("nothing is broken: a training can run here\n")
     assert doctor.main(["run_dri=x"]) == 2
     assert "Did you mean run_dir" in capsys.readouterr().err
+
+
+def test_help_says_what_to_write(capsys):
+    assert doctor.main(["--help"]) == 0
+    assert "python -m pretrain.doctor [run_dir=DIR]" in capsys.readouterr().out
+
+
+def test_a_torch_that_cannot_be_imported_is_a_finding_and_no_traceback(tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = subprocess.run(
+        [sys.executable, "-m", "pretrain.doctor"],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "libcudart.so.13: cannot open shared object file" in result.stdout.splitlines()[0]
+
+
+def test_a_package_that_cannot_be_imported_is_broken_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "crooked.py").write_text("raise RuntimeError('no compiler')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finding = software.examine_import("crooked")
+    assert (finding.verdict, finding.seen) == (Verdict.broken, "cannot be imported: RuntimeError: no compiler")
 
 
 def test_packages_are_held_against_what_is_asked_for():
@@ -113,16 +151,18 @@ def test_a_device_computes_or_says_why_not():
 
 def test_little_shared_memory_is_warned_of(tmp_path, monkeypatch):
     assert host.examine_shared_memory(tmp_path / "none").verdict is Verdict.broken
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=64 * 2**20))  # docker's default
-    assert host.examine_shared_memory(tmp_path).verdict is Verdict.warn
+    of_docker, filled_by_kills = SimpleNamespace(total=2**26, free=2**26), SimpleNamespace(total=2**34, free=2**20)
+    for usage, seen in ((of_docker, "0.1 of 0.1 GiB free"), (filled_by_kills, "0.0 of 16.0 GiB free")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, usage=usage: usage)
+        finding = host.examine_shared_memory(tmp_path)
+        assert (finding.verdict, finding.seen) == (Verdict.warn, seen)
 
 
 @pytest.mark.parametrize(
-    ("limits", "verdict"),
-    [((1024, 4096), Verdict.warn), ((65536, 65536), Verdict.ok), ((resource.RLIM_INFINITY, -1), Verdict.ok)],
+    ("hard", "verdict"), [(1024, Verdict.warn), (65536, Verdict.ok), (resource.RLIM_INFINITY, Verdict.ok)]
 )
-def test_few_open_files_are_warned_of(limits, verdict):
-    assert host.examine_open_files(limits).verdict is verdict
+def test_few_open_files_are_warned_of(hard, verdict):
+    assert host.examine_open_files(hard).verdict is verdict
 
 
 def test_limits_and_names_that_several_hosts_need():
@@ -138,7 +178,7 @@ def test_the_allocator_is_looked_for_where_the_launch_scripts_do(tmp_path, monke
     assert host.examine_allocator([tmp_path]).verdict is Verdict.missing
     (tmp_path / "libtcmalloc_minimal.so.4").touch()
     assert host.examine_allocator([tmp_path]).verdict is Verdict.ok
-    launch = (Path(__file__).resolve().parents[3] / "launch" / "env.sh").read_text()
+    launch = (ROOT / "launch" / "env.sh").read_text()
     assert "/libtcmalloc_minimal.so.4" in launch
 
 

@@ -1,11 +1,13 @@
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -15,25 +17,18 @@ from transformers import (
     pipeline,
 )
 
-from conf.compose import to_dict
-from data_prep.tokenizer import save_tokenizer, wordpiece_tokenizer
-from pretrain.checkpoint.fragments_file import StoredFragment, stored_file_values, write_fragments
-from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME
-from pretrain.config import ModelConfig
+from conf.compose import compose, to_dict
+from pretrain.config import ModelConfig, PretrainConfig
 from pretrain.export import main
 from pretrain.model.hf_directory import export_model, to_flat_batch
-from pretrain.phases import RunState
 from tests.models import build_model, tiny_config
-
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = ["the", "ship", "left", "har", "##bour", "at", "dawn", "nobody", "saw", "it", "again", "good", "bad", ".", "一"]
+from tests.unit.pretrain.example_checkpoints import SPECIAL, WORDS, write_run, write_tokenizer
+from tests.unit.pretrain.wandb_lives import of_kind, runs
 
 
 @pytest.fixture(scope="module")
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "tokenizer"
-    save_tokenizer(wordpiece_tokenizer(SPECIAL + WORDS, lowercase=True, source="the test"), folder)
-    return folder
+    return write_tokenizer(tmp_path_factory.mktemp("shards") / "tokenizer")
 
 
 @pytest.fixture(scope="module")
@@ -142,34 +137,6 @@ def test_a_folder_without_tokenizer_is_named(tmp_path: Path, config: ModelConfig
         export_model(build_model(config).state_dict(), config, tmp_path / "nowhere", tmp_path / "model", "")
 
 
-def write_run(run_dir: Path, config: ModelConfig, tokenizer_dir: Path, steps: tuple[int, ...]) -> None:
-    """A run directory with a checkpoint per step; the seed of its weights is the step."""
-    (run_dir / "tokenizer").mkdir(parents=True)
-    for file in tokenizer_dir.iterdir():
-        (run_dir / "tokenizer" / file.name).write_bytes(file.read_bytes())
-    OmegaConf.save({"model": to_dict(config), "seed": 0}, run_dir / "config.yaml")
-    data = {"shards_dir": "/home/me/shards_128", "manifest_sha256": "0af3", "sequences": {"train": 1200}}
-    (run_dir / "data.json").write_text(json.dumps([data | {"statistics": {"documents": {"kept": 7}}}]))
-    lines = [{"step": 3, "held_out_loss": 2.5, "held_out_mlm_accuracy": 0.25}, {"step": 4, "loss": 1.0}]
-    lines += [{"step": 9, "held_out_loss": 1.5}]
-    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for step in steps:
-        directory = run_dir / "checkpoints" / f"step-{step:08d}"
-        directory.mkdir(parents=True)
-        model = build_model(config, seed=step)
-        flat = {name: parameter.detach().flatten() for name, parameter in model.named_parameters()}
-        fragments = [StoredFragment(name=name, start=0, numel=len(flat[name]), updates=0) for name in flat]
-        file = write_fragments(directory, 0, fragments, {f"{name}/fp32": flat[name] for name in flat})
-        content = {
-            "checkpoint_version": CHECKPOINT_VERSION,
-            "state": asdict(RunState(step=step, sequences_seen=64 * step, tokens_seen=1024 * step)),
-            "shapes": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
-            "files": [stored_file_values(file)],
-            "run": {},
-        }
-        (directory / COMPLETE_NAME).write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(("arguments", "step"), [([], 8), (["tag=step-00000004"], 4)])
 def test_the_command_exports_the_newest_or_the_named_checkpoint(
     arguments: list[str],
@@ -249,3 +216,42 @@ def test_bad_input_ends_with_one_message_and_exit_code_2(
     assert error.count("\n") <= 2
     assert re.search(message, error), error
     assert not (tmp_path / "model").exists()
+
+
+def test_wandb_lists_an_export_if_asked_to_and_never_fails_one(
+    tmp_path: Path, tokenizer_dir: Path, config: ModelConfig
+) -> None:
+    """Offline it keeps the artifact for `wandb sync`; online without a key it costs a warning."""
+    overrides = ["shards_dir=a", f"run_dir={tmp_path}", "tracking=wandb", "tracking.artifacts=exports"]
+    tracking = to_dict(compose("pretrain", PretrainConfig, overrides).tracking)
+    commands = []
+    for mode in ("offline", "online"):
+        run_dir, output_dir = tmp_path / mode, tmp_path / f"model of the {mode} run"
+        write_run(run_dir, config, tokenizer_dir, steps=(4,), tracking=tracking | {"wandb": mode})
+        commands.append([f"run_dir={run_dir}", f"output_dir='{output_dir}'"])
+    program = "import sys; from pretrain.export import main; sys.exit(any([main(sys.argv[1:3]), main(sys.argv[3:])]))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *commands[0], *commands[1]],
+        env=environment | {"HOME": str(tmp_path), "NETRC": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [records] = runs(tmp_path / "offline")
+    (artifact,) = of_kind(records, "artifact")
+    told = [line for line in done.stdout.splitlines() if not line.startswith("[")]  # as DeepSpeed's own do
+    assert told[1].startswith(f"listed by W&B as {artifact.name}:step-00000004; `wandb sync` sends it from ")
+    assert (artifact.type, sorted(artifact.aliases)) == ("model", ["latest", "step-00000004"])
+    assert json.loads(artifact.metadata) == {"step": 4, "sequences_seen": 256, "tokens_seen": 4096}
+    model = tmp_path / "model of the offline run"
+    files = {entry.path: (entry.ref, entry.size) for entry in artifact.manifest.contents}
+    assert files == {
+        path.name: (f"{model.as_uri()}/{path.name}", path.stat().st_size) for path in model.iterdir() if path.is_file()
+    }
+    assert "model.safetensors" in files
+    assert len(told) == 3, "of the second export, that it is done"
+    (warning,) = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert "model of the online run as an artifact: tracking.wandb=online is not possible: no API key" in warning
+    assert (tmp_path / "model of the online run" / "model.safetensors").is_file()

@@ -37,6 +37,10 @@ def test_the_metrics_name_the_slowest_and_the_typical_rank() -> None:
     }
 
 
+def test_one_rank_alone_is_the_slowest_of_nobody() -> None:
+    assert compare_ranks([RankMeans(forward_seconds=1.0, reading_seconds=1.0, memory_bytes=2e9)]) == {"memory_gb": 2.0}
+
+
 def test_forward_passes_that_cannot_be_told_from_waiting_are_left_out() -> None:
     record = compare_ranks(means([math.nan, math.nan]))
     assert set(record) == {"memory_gb", "slowest_reader", "slowest_reader_seconds", "median_reader_seconds"}

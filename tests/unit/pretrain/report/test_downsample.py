@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.report.downsample import thin
+from pretrain.report.downsample import pick, thin
 
 
 @settings(deadline=None, max_examples=200)
@@ -18,6 +18,15 @@ def test_few_points_keep_extremes_and_the_mean_of_all(values: list[float], most:
     assert np.all(np.diff(points.steps) > 0)
     counts = np.diff(np.append(np.linspace(0, len(values), len(points.mean) + 1).astype(int)[:-1], len(values)))
     assert np.sum(points.mean * counts) == pytest.approx(column.sum(), abs=1e-3)
+
+
+def test_of_names_some_are_picked_as_they_are_the_first_and_the_last_too() -> None:
+    steps, names = np.arange(1000.0), np.arange(1000.0) % 7
+    points = pick(steps, names, 50)
+    assert (len(points.steps), points.steps[0], points.steps[-1]) == (50, 0, 999)
+    assert np.array_equal(points.mean, names[points.steps.astype(int)])
+    assert not points.is_thinned
+    assert pick(steps[:3], names[:3], 50).mean.tolist() == [0, 1, 2]
 
 
 def test_a_short_column_stays_as_it_is() -> None:

@@ -21,7 +21,7 @@ def test_lives_are_told_from_events_with_kills_and_changes_of_ranks(tmp_path: Pa
     assert history.run_id == "0123456789abcdef"
     assert [text.text.partition(",")[0] for text in describe_events(history.events)] == [
         "starts from scratch on 4 × cpu",
-        "alert",
+        "alert: step 41 has not finished for 60 s",
         "killed after step 40",
         "step-00000040 is damaged and was set aside",
         "goes on from step-00000030 on 2 (before: 4) × cpu",
@@ -58,6 +58,17 @@ def test_a_run_that_says_it_runs_is_suspect_after_a_long_silence(tmp_path: Path)
     assert describe_standing(history, late).startswith("nothing written for 4 min 10 s: it hangs, or was killed")
     write_status(tmp_path, "failed", 121, reason="disk full")
     assert describe_standing(read(tmp_path), late) == "failed: disk full"
+
+
+def test_a_start_has_longer_to_its_first_line(tmp_path: Path) -> None:
+    write_example(tmp_path)
+    start_again(tmp_path, 120, 8)
+    write_status(tmp_path, "running", 120)
+    history = read(tmp_path)
+    assert history.last_sign is not None
+    soon, late = history.last_sign + timedelta(seconds=550), history.last_sign + timedelta(seconds=650)
+    assert describe_standing(history, soon) == "running, last sign of life 9 min 10 s ago"
+    assert describe_standing(history, late).startswith("nothing written for 10 min 50 s")
 
 
 def test_a_run_of_an_older_release_has_no_events_but_all_else(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.report.__main__ import main
+from pretrain.track.events import EventKind, append_event
 from pretrain.track.metrics_file import MetricsLog
 from tests.unit.pretrain.report.example_run import record_of, write_example, write_status
 
@@ -59,7 +60,6 @@ def test_the_page_shows_what_the_metrics_hold_and_nothing_else(tmp_path: Path) -
         "Gradient norm",
         "Trust ratios",
         "Trust ratio by layer",
-        "Skipped steps",
         "Real tokens per second",
         "Step time",
         "Phase",
@@ -70,7 +70,8 @@ def test_the_page_shows_what_the_metrics_hold_and_nothing_else(tmp_path: Path) -
         "step 120 of 150 (80.0%)",
         "goes on from step-00000030 on 2 (before: 4) × cpu",
         "killed after step 40",
-        "alert, stalled: step 41 has not finished for 60 s",
+        "alert: step 41 has not finished for 60 s",
+        "on 2 (before: 4) × cpu, 1 host, bf16",
         "unigram entropy of the held-out labels 6.2",
         "held-out 3",
         "<seq512>",
@@ -90,6 +91,25 @@ def test_the_page_names_no_address_and_forbids_the_network(tmp_path: Path) -> No
     assert "@import" not in text
 
 
+def test_what_the_files_say_is_text_and_never_markup(tmp_path: Path) -> None:
+    write_example(tmp_path)
+    mark = "\"'><script>document.title=1</script>"
+    start = {"step": 120, "world_size": 2, "hosts": 1, "checkpoint": mark, "device": mark, "precision": mark}
+    append_event(tmp_path, EventKind.start, **start)
+    append_event(tmp_path, EventKind.alert, title=mark, text=mark)
+    append_event(tmp_path, EventKind.end, state=mark, step=120, reason=mark)
+    write_status(tmp_path, mark, 120, reason=mark)
+    (tmp_path / "run.json").write_text(json.dumps({"run_id": mark}))
+    (tmp_path / "checkpoints" / "latest").write_text(mark)
+    (tmp_path / "config.yaml").write_text((tmp_path / "config.yaml").read_text().replace("<seq512>", "</script><b>"))
+    with MetricsLog(tmp_path) as log:
+        log.append(record_of(130) | {f"trust_ratio/{mark}": 0.5})
+    page = report(tmp_path)
+    assert page.open == []
+    assert "<script>document" not in (tmp_path / "page.html").read_text()
+    assert page.text.count(mark) >= 8
+
+
 def test_cost_is_told_in_device_hours_and_in_money(tmp_path: Path) -> None:
     write_example(tmp_path)
     assert "device-hours" in report(tmp_path).text
@@ -97,6 +117,27 @@ def test_cost_is_told_in_device_hours_and_in_money(tmp_path: Path) -> None:
     assert "<td>so far</td><td>0.22</td><td>" in text
     report(tmp_path, "--cost-per-hour", "90")
     assert "<td>so far</td><td>0.22</td><td>20.00</td>" in (tmp_path / "page.html").read_text()
+
+
+def test_counts_are_drawn_once_there_is_something_to_count_on_axes_of_whole_numbers(tmp_path: Path) -> None:
+    write_example(tmp_path)
+    with MetricsLog(tmp_path) as log:
+        log.append(record_of(130, skipped_steps=1))
+    page = report(tmp_path)
+    assert "Skipped steps" in page.figures
+    figure = (tmp_path / "page.html").read_text().split("<svg")[page.figures.index("Skipped steps") + 1]
+    marks = re.findall(r'text-anchor="end">([^<]+)</text>', figure)
+    assert [mark for mark in marks if mark not in ("step", "&lt;seq512&gt;")] == ["0", "1"]
+
+
+def test_ranks_are_dots_that_no_line_joins(tmp_path: Path) -> None:
+    write_example(tmp_path)
+    with MetricsLog(tmp_path) as log:
+        for step, rank in ((130, 7), (140, 0)):
+            log.append(record_of(step, slowest_rank=rank))
+    page = report(tmp_path)
+    figure = (tmp_path / "page.html").read_text().split("<svg")[page.figures.index("Which rank is slowest") + 1]
+    assert (figure.count("<circle"), figure.count("<path")) == (2, 0)
 
 
 @pytest.mark.parametrize("lines", [0, 1])

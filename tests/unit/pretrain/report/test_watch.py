@@ -13,15 +13,15 @@ import pytest
 from pretrain.report.__main__ import main
 from pretrain.report.columns import MetricColumns
 from pretrain.report.history import read_history
-from pretrain.report.watch import BARS, draw_frame, sparkline
+from pretrain.report.watch import BARS, CURVES, draw_frame, sparkline
 from pretrain.track.metrics_file import MetricsLog
 from tests.unit.pretrain.report.example_run import record_of, write_example, write_status
 
 
-def frame(run_dir: Path, width: int = 100) -> list[str]:
+def frame(run_dir: Path, width: int = 100, height: int | None = None) -> list[str]:
     history = read_history(run_dir, MetricColumns(run_dir))
     assert history.last_sign is not None
-    return draw_frame(history, now=history.last_sign + timedelta(seconds=4), width=width)
+    return draw_frame(history, now=history.last_sign + timedelta(seconds=4), width=width, height=height)
 
 
 def test_a_frame_tells_how_far_and_how_well(tmp_path: Path) -> None:
@@ -41,6 +41,26 @@ def test_a_frame_tells_how_far_and_how_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [20, 60, 200])
 def test_no_line_is_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
     assert max(map(len, frame(write_example(tmp_path), width))) <= width
+
+
+def test_a_terminal_of_80_by_24_shows_the_newest_events_whatever_else_there_is(tmp_path: Path) -> None:
+    write_example(tmp_path)
+    everything = dict.fromkeys(metric for _, metric in CURVES) | {"step": 130}
+    with MetricsLog(tmp_path) as log:
+        log.append({name: value or 1.0 for name, value in everything.items()})
+    whole, small, tiny = (frame(tmp_path, 80, height) for height in (None, 23, 12))
+    assert len(whole) > len(small) == 23
+    assert [label for label, _ in CURVES if not any(line.startswith(label) for line in small)] == []
+    assert small[-4:] == [line[:80] for line in whole[-4:]]
+    assert len(tiny) == 12
+    assert tiny[-3:] == small[-3:]
+    assert tiny[6].startswith(CURVES[0][0])
+
+
+def test_an_error_of_several_lines_takes_one_and_no_escape_reaches_the_terminal(tmp_path: Path) -> None:
+    write_example(tmp_path)
+    write_status(tmp_path, "failed", 120, reason="CUDA error: out of memory\nFor debugging consider \x1b[31mred")
+    assert frame(tmp_path)[1] == "failed: CUDA error: out of memory For debugging consider  [31mred"
 
 
 def test_a_run_without_a_line_has_a_frame(tmp_path: Path) -> None:
