@@ -17,17 +17,16 @@ for argument in "$@"; do
   case $argument in run_dir=*) run_dir=${argument#run_dir=} ;; esac
 done
 nodes=${PET_NNODES:-1} ranks_per_node=${PET_NPROC_PER_NODE:-1}
-nodes=${nodes##*:} # of MIN:MAX the most
-if ! [[ $nodes =~ ^[1-9][0-9]*$ && $ranks_per_node =~ ^[1-9][0-9]*$ ]]; then
+if ! [[ $nodes =~ ^[1-9][0-9]*(:[1-9][0-9]*)?$ && $ranks_per_node =~ ^[1-9][0-9]*$ ]]; then
   echo "container.sh: PET_NNODES=$nodes PET_NPROC_PER_NODE=$ranks_per_node: set both to numbers in the manifest" >&2
   exit "$REFUSED"
 fi
-check=("$PYTHON" -m pretrain.check "world_size=$((nodes * ranks_per_node))")
-if [ -n "${GRACE_SECONDS:-}" ]; then check+=("grace_seconds=$GRACE_SECONDS"); fi
-check+=("$@")
+check=("$PYTHON" -m pretrain.check ${GRACE_SECONDS:+"grace_seconds=$GRACE_SECONDS"} "$@")
+world_sizes=() # of MIN:MAX nodes both are checked
+for number in $(printf '%s\n' "${nodes%:*}" "${nodes#*:}" | uniq); do world_sizes+=($((number * ranks_per_node))); done
 train=("$PYTHON" -m torch.distributed.run -m pretrain "$@")
 if [ -n "$dry_run" ]; then
-  printf '%q ' "${check[@]}"; echo
+  for world_size in "${world_sizes[@]}"; do printf '%q ' "${check[@]}" "world_size=$world_size"; echo; done
   env | grep '^PET_' | sort
   printf '%q ' "${train[@]}"; echo
   exit "$DONE"
@@ -56,10 +55,12 @@ attend() { # runs a command to its end, whatever signals come meanwhile; its exi
 
 status() { cat "$run_dir/status.json" 2>/dev/null || true; }
 
-attend "${check[@]}"
-if [ -n "$stopped" ]; then exit "$STOPPED"; fi
-if [ "$code" = "$REFUSED" ]; then exit "$REFUSED"; fi
-if [ "$code" != 0 ]; then exit "$FAILED"; fi
+for world_size in "${world_sizes[@]}"; do
+  attend "${check[@]}" "world_size=$world_size"
+  if [ -n "$stopped" ]; then exit "$STOPPED"; fi
+  if [ "$code" = "$REFUSED" ]; then exit "$REFUSED"; fi
+  if [ "$code" != 0 ]; then exit "$FAILED"; fi
+done
 
 before=$(status)
 attend "${train[@]}"

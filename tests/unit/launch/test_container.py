@@ -30,13 +30,14 @@ def exit_code(tmp_path: Path, **variables: object) -> int:
     return process.returncode
 
 
-def test_a_dry_run_prints_the_check_for_all_ranks_and_the_training(tmp_path):
+def test_a_dry_run_prints_the_checks_for_the_fewest_and_the_most_ranks_and_the_training(tmp_path):
     out, _ = start(
         tmp_path, python=sys.executable, dry_run=True, PET_NNODES="1:4", PET_NPROC_PER_NODE=8, GRACE_SECONDS=300
     ).communicate(timeout=60)
     lines = [shlex.split(line) for line in out.splitlines()]
     keys = ["shards_dir=shards of mine", f"run_dir={tmp_path}"]
-    assert lines[0] == [sys.executable, "-m", "pretrain.check", "world_size=32", "grace_seconds=300", *keys]
+    check = [sys.executable, "-m", "pretrain.check", "grace_seconds=300", *keys]
+    assert lines[:2] == [[*check, "world_size=8"], [*check, "world_size=32"]]
     assert ["PET_NNODES=1:4"] in lines
     assert lines[-1] == [sys.executable, "-m", "torch.distributed.run", "-m", "pretrain", *keys]
 
