@@ -30,9 +30,11 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart]'
 	@touch $@
 
+# --use-pep517: an old pip would build seqeval with setup.py, which fetches a part of its own build and fails.
 $(TESTABLE): $(READY)
 	@echo "Installing what the checks need, and every extra ..."
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev,chinese,warc,ray,dashboard,launch-checks]'
+	@$(BIN)/pip install --quiet --use-pep517 --constraint constraints.txt \
+		--editable '.[quickstart,dev,chinese,warc,ray,dashboard,finetune,search,launch-checks]'
 	@touch $@
 
 test: lint types unit

@@ -18,19 +18,26 @@ from omegaconf.errors import OmegaConfBaseException
 Schema = TypeVar("Schema")
 
 
-def compose(entry: str, schema: type[Schema], overrides: Sequence[str]) -> Schema:
+def compose(entry: str, schema: type[Schema], overrides: Sequence[str], *, package: str = "conf") -> Schema:
     """Return the config of one entry: `conf/ENTRY.yaml`, its groups, then the command line's `key=value` overrides.
+
+    `package` is the folder of the YAML, where it is not `conf`: Hydra takes any key that has a group's name for a
+    choice of that group, so entries that mean something else by `model` need groups of their own.
 
     Every key and type is checked against `schema`, and the dataclasses' own `__post_init__` checks run.
     Raises ValueError naming the key, the value and the remedy.
     """
     try:
-        with initialize_config_module("conf", version_base="1.3"):
+        with initialize_config_module(package, version_base="1.3"):
             composed = hydra_compose(entry, list(overrides))
-        merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
-        result = OmegaConf.to_object(merged)
+        return checked(composed, schema)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_explain(error, entry, schema)) from error
+        raise ValueError(explain(error, entry, schema)) from error
+
+
+def checked(composed: Any, schema: type[Schema]) -> Schema:
+    """Return what Hydra composed as the dataclass. Raises OmegaConf's errors, and the dataclass's own."""
+    result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
     assert isinstance(result, schema)
     return result
 
@@ -73,7 +80,7 @@ def fingerprint(config: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _explain(error: Exception, entry: str, schema: type[Any]) -> str:
+def explain(error: Exception, entry: str, schema: type[Any]) -> str:
     """Return one or two lines for a Hydra or OmegaConf error: its own words, and the nearest key that exists."""
     text = str(error)
     cause = error.__cause__

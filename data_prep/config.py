@@ -49,17 +49,41 @@ class ExecutorKind(StrEnum):
     ray = auto()  # a Ray cluster, likewise
 
 
+class TokenizerKind(StrEnum):
+    """What tokens are."""
+
+    wordpiece = auto()  # pieces of words (BERT): a vocab.txt
+    byte_bpe = auto()  # runs of bytes, joined pair by pair (GPT-2, RoBERTa): a vocab.json and a merges.txt
+
+
+PUBLISHED_SIZES = {TokenizerKind.wordpiece: 30522, TokenizerKind.byte_bpe: 50265}  # of BERT and RoBERTa
+SMALLEST_SIZES = {TokenizerKind.wordpiece: 64, TokenizerKind.byte_bpe: 261}  # 261: 256 bytes and 5 special tokens
+
+
 @dataclass(kw_only=True, slots=True)
 class TokenizerConfig:
-    """Load `vocab_file` (a `vocab.txt` or a `tokenizer.json`), or train a WordPiece vocabulary when it is null."""
+    """Load `vocab_file` (a file of its kind, or a `tokenizer.json`), or train a vocabulary when it is null.
 
+    Built, it has no null `lowercase` or `vocab_size`.
+    """
+
+    kind: TokenizerKind
     vocab_file: str | None
-    lowercase: bool  # for a vocab.txt or a trained vocabulary; a tokenizer.json says it itself
-    vocab_size: int  # of a trained vocabulary: an upper bound, small corpora give fewer
+    lowercase: bool | None  # for a vocab.txt or trained WordPiece (null: true); a tokenizer.json says it itself
+    vocab_size: int | None  # of a trained vocabulary: an upper bound, small corpora give fewer; null: as published
     train_bytes: int  # text bytes the training reads at most, spread evenly over the corpus files
 
     def __post_init__(self) -> None:
-        require(self.vocab_size >= 64, "tokenizer.vocab_size", self.vocab_size, "at least 64")
+        if self.lowercase is None:
+            self.lowercase = self.kind is TokenizerKind.wordpiece
+        may_lower = self.kind is TokenizerKind.wordpiece
+        remedy = "false or null with tokenizer.kind=byte_bpe, which keeps case"
+        require(may_lower or not self.lowercase, "tokenizer.lowercase", self.lowercase, remedy)
+        if self.vocab_size is None:
+            self.vocab_size = PUBLISHED_SIZES[self.kind]
+        smallest = SMALLEST_SIZES[self.kind]
+        remedy = f"at least {smallest} with tokenizer.kind={self.kind.value}"
+        require(self.vocab_size >= smallest, "tokenizer.vocab_size", self.vocab_size, remedy)
         require(self.train_bytes > 0, "tokenizer.train_bytes", self.train_bytes, "a positive number of bytes")
 
 
@@ -185,6 +209,10 @@ class DataPrepConfig:
         require(self.dupe_factor >= 1, "dupe_factor", self.dupe_factor, "at least 1")
         fraction = self.held_out_fraction
         require(0 <= fraction < 1, "held_out_fraction", fraction, "at least 0 and below 1")
+        segmenter = self.sentences.word_segmenter
+        may_segment = self.tokenizer.kind is TokenizerKind.wordpiece
+        remedy = "null with tokenizer.kind=byte_bpe, whose tokens may hold parts of two words"
+        require(may_segment or segmenter is None, "sentences.word_segmenter", segmenter and segmenter.value, remedy)
         if self.masking.max_predictions_per_seq is None:
             wanted = self.sequence.max_seq_length * self.masking.masked_lm_prob
             self.masking.max_predictions_per_seq = math.ceil(wanted)

@@ -5,19 +5,19 @@ character and mark of punctuation. What lies between two of those is tokenized t
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from conf.checks import require
+from data_prep.byte_encoder import ByteEncoder
 from data_prep.config import WordSegmenter
-from data_prep.shard_format import ragged_indices
+from data_prep.token_cache import Cache, EncodedSentences, Ragged, encode_parts
 from data_prep.word_segmenter import find_word_starts
 
 # The characters that tokenizers' BertNormalizer sets between spaces: those of google-research/bert's `_is_chinese_char`
@@ -31,30 +31,12 @@ _PIECES = re.compile(f"[{_CHINESE}]|[^{_CHINESE} \n]+")
 _WORDS = re.compile(r"[!-/:-@\[-`{-~]|[^!-/:-@\[-`{-~]+")
 _CHINESE_CHARACTER = re.compile(f"[{_CHINESE}]")
 
-# What a cache may hold, reckoned as 200 bytes and 4 a character each; a corpus without end has words without end.
-MAX_CACHE_BYTES = 50_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedSentences:
-    """Sentences end to end, without special tokens."""
-
-    token_ids: NDArray[np.int64]  # [tokens]
-    lengths: NDArray[np.int64]  # [sentences]: tokens; 0 where nothing of a sentence is a token
-    word_starts: NDArray[np.bool_]  # [tokens]
-
-
-class Ragged(NamedTuple):
-    """Token ids of strings, end to end."""
-
-    token_ids: NDArray[np.int64]  # [tokens]
-    lengths: NDArray[np.int64]  # [strings]: tokens
-
 
 class Encoder(Protocol):
     """What scatter needs of a tokenizer."""
 
     vocab_size: int
+    reads_spaces: bool  # whether white space before a sentence is part of its first token
 
     def encode(self, sentences: Sequence[str]) -> EncodedSentences:
         """Return the tokens of the sentences, in order."""
@@ -63,6 +45,8 @@ class Encoder(Protocol):
 
 class PlainEncoder:
     """Leaves every sentence to `tokenizers`."""
+
+    reads_spaces = False
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         vocabulary = tokenizer.get_vocab()
@@ -86,6 +70,8 @@ class PlainEncoder:
 
 class WordCacheEncoder:
     """Cuts sentences where BERT's rules part words anyway, and asks `tokenizers` once for each distinct word."""
+
+    reads_spaces = False
 
     def __init__(self, tokenizer: Tokenizer, word_segmenter: WordSegmenter | None = None) -> None:
         self.plain = PlainEncoder(tokenizer)
@@ -132,60 +118,16 @@ class WordCacheEncoder:
         return [match.start() not in starts and bool(_CHINESE_CHARACTER.match(match[0])) for match in matches]
 
 
-class Cache:
-    """Remembers the token ids of strings, and asks `encode` for those it has not met. Bounded by `MAX_CACHE_BYTES`."""
-
-    def __init__(self, encode: Callable[[Sequence[str]], Ragged]) -> None:
-        self._encode = encode
-        self._forget()
-
-    def _forget(self) -> None:
-        self.rows = _Rows()
-        self.known = Ragged(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        self.bytes = 0
-
-    def encode(self, strings: Sequence[str]) -> Ragged:
-        """Return the token ids of the strings."""
-        if self.bytes > MAX_CACHE_BYTES:
-            self._forget()
-        rows = np.fromiter(map(self.rows.__getitem__, strings), np.int64, len(strings))
-        if self.rows.new:
-            new = self._encode(self.rows.new)
-            joined = map(np.concatenate, zip(self.known, new, strict=True))
-            self.known = Ragged(*joined)
-            self.bytes += sum(200 + 4 * len(string) for string in self.rows.new)
-            self.rows.new = []
-        return Ragged(self.known.token_ids[ragged_indices(self.known.lengths, rows)], self.known.lengths[rows])
-
-
-class _Rows(dict[str, int]):
-    """String -> row; one not met before gets the next row and is noted in `new`."""
-
-    def __init__(self) -> None:
-        self.new: list[str] = []
-
-    def __missing__(self, string: str) -> int:
-        row = self[string] = len(self)
-        self.new.append(string)
-        return row
-
-
-def encode_parts(cache: Cache, parts: Sequence[Sequence[str]]) -> Ragged:
-    """Return the token ids of strings that are given in parts."""
-    token_ids, lengths = cache.encode(list(chain.from_iterable(parts)))
-    token_stops = np.concatenate(([0], np.cumsum(lengths)))
-    part_stops = np.concatenate(([0], np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))))
-    return Ragged(token_ids, np.diff(token_stops[part_stops]))
-
-
 def make_encoder(tokenizer: Tokenizer, word_segmenter: WordSegmenter | None = None) -> Encoder:
-    """Return the encoder of a WordPiece tokenizer. Text that spells a special token, such as "[SEP]", is text to it.
+    """Return the encoder of a tokenizer. Text that spells a special token, such as "[SEP]", is text to it.
 
-    Words are cached when normalizer, pre-tokenizer and model are BERT's own and no added token may match inside text;
-    any other tokenizer is asked for every sentence: the ids are the same, only slower. Raises ValueError for a word
-    segmenter with such a tokenizer: its tokens may not be the single Chinese characters that a segmenter joins.
+    WordPiece: words are cached when normalizer, pre-tokenizer and model are BERT's own and no added token may match
+    inside text; any other tokenizer is asked for every sentence: the ids are the same, only slower. Raises ValueError
+    for a word segmenter with such a tokenizer: its tokens may not be the single Chinese characters that it joins.
     """
     tokenizer.encode_special_tokens = True
+    if isinstance(tokenizer.model, models.BPE):
+        return ByteEncoder(tokenizer)
     is_bert = (
         isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)

@@ -10,14 +10,13 @@ from typing import Any
 from conf.compose import flatten, to_dict
 from data_prep.atomic_file import remove_unfinished
 from data_prep.build import BuildResult
-from data_prep.config import DataPrepConfig
+from data_prep.config import DataPrepConfig, TokenizerKind
 from data_prep.corpus import CorpusFile
 from data_prep.corpus_config import CorpusConfig, OnError
 from data_prep.filtering.filters import DROPPED_BY
 from data_prep.manifest import (
     HELD_OUT,
     MANIFEST_NAME,
-    TOKENIZER_FILES,
     TRAIN,
     Manifest,
     ShardInfo,
@@ -98,7 +97,7 @@ def lost_files(output_dir: Path, manifest: Manifest) -> list[str]:
     """Return the shard and tokenizer files that are missing or not those of the manifest: shards by their sizes."""
     lost = [name for shards in manifest.splits.values() for name in missing_files(output_dir, shards)]
     folder = output_dir / manifest.tokenizer.directory
-    for name in TOKENIZER_FILES:
+    for name in manifest.tokenizer_files:
         data = (folder / name).read_bytes() if (folder / name).is_file() else None
         is_altered = name == "tokenizer.json" and sha256(data or b"").hexdigest() != manifest.tokenizer.sha256
         if data is None or is_altered:
@@ -119,12 +118,13 @@ def withdraw_manifest(output_dir: Path) -> None:
 def _without_places(recorded: dict[str, Any]) -> dict[str, Any]:
     # Contents are compared apart: the corpus by `describe_corpus`, a vocabulary by the tokenizer's sha256.
     vocab_file = "a file" if recorded["tokenizer"]["vocab_file"] else None
+    tokenizer = {"kind": TokenizerKind.wordpiece.value, **recorded["tokenizer"]}  # older releases had no other
     corpus = recorded["corpus"]
     sources = [{**source, "paths": None} for source in corpus.get("sources", [])]  # older releases had none
     return {
         **recorded,
         "corpus": {**corpus, "paths": None, "sources": sources},
-        "tokenizer": {**recorded["tokenizer"], "vocab_file": vocab_file},
+        "tokenizer": {**tokenizer, "vocab_file": vocab_file},
     }
 
 
@@ -244,4 +244,4 @@ def remove_leftovers(output_dir: Path, manifest: Manifest) -> None:
         if _SHARD_FILE.fullmatch(path.name) and path.name not in listed:
             path.unlink()
     remove_unfinished(output_dir, [MANIFEST_NAME])
-    remove_unfinished(output_dir / manifest.tokenizer.directory, TOKENIZER_FILES)
+    remove_unfinished(output_dir / manifest.tokenizer.directory, manifest.tokenizer_files)

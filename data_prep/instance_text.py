@@ -1,6 +1,5 @@
 """One instance of a block -> text that a human reads."""
 
-import textwrap
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from data_prep.block_checks import masked_tokens, original_ids
 from data_prep.config import PairKind
 from data_prep.shard_format import Block
+from data_prep.token_text import ShownToken, word_piece_units
 
 LABELS = {
     PairKind.nsp: {0: "B follows A", 1: "random B"},
@@ -17,10 +17,16 @@ LABELS = {
 WIDTH = 110  # characters
 
 
-def render_instance(block: Block, instance: int, id_to_token: Callable[[int], str | None], kind: PairKind) -> str:
+def render_instance(
+    block: Block,
+    instance: int,
+    id_to_token: Callable[[int], str | None],
+    kind: PairKind,
+    units_of: Callable[[list[ShownToken]], list[str]] = word_piece_units,
+) -> str:
     """Return counts and label on one line, then segment A and, if there is one, B, wrapped.
 
-    A masked token reads `seen{wanted}`. Word pieces are joined to their word unless one of them is masked.
+    A masked token reads `seen{wanted}`; `units_of` makes text of a segment's tokens, as in `token_text`.
     """
     start = int(block.instance_lengths[:instance].sum(dtype=np.int64))
     stop = start + int(block.instance_lengths[instance])
@@ -30,7 +36,7 @@ def render_instance(block: Block, instance: int, id_to_token: Callable[[int], st
         is_masked[masked_tokens(block)] = True
     wanted = original_ids(block)
     pieces = [
-        f"{_token(seen, id_to_token)}{{{_token(want, id_to_token)}}}" if masked else _token(seen, id_to_token)
+        ShownToken(_token(seen, id_to_token), _token(want, id_to_token) if masked else None)
         for seen, want, masked in zip(
             block.input_ids[start:stop].tolist(),
             wanted[start:stop].tolist(),
@@ -47,26 +53,18 @@ def render_instance(block: Block, instance: int, id_to_token: Callable[[int], st
     segments = [("A", pieces[: middle - start])]
     if middle < stop:
         segments.append(("B", pieces[middle - start :]))
-    return "\n".join([", ".join(facts), *(_wrapped(name, segment) for name, segment in segments)])
+    return "\n".join([", ".join(facts), *(_wrapped(name, units_of(segment)) for name, segment in segments)])
 
 
 def _token(token_id: int, id_to_token: Callable[[int], str | None]) -> str:
     return id_to_token(token_id) or f"<id {token_id}>"
 
 
-def _wrapped(name: str, pieces: list[str]) -> str:
-    words: list[str] = []
-    for piece in pieces:
-        if piece.startswith("##") and words and not piece.endswith("}") and not words[-1].endswith("}"):
-            words[-1] += piece[2:]
-        else:
-            words.append(piece)
+def _wrapped(name: str, units: list[str]) -> str:
     indent = f"  {name}  "
-    return textwrap.fill(
-        " ".join(words),
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=" " * len(indent),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    lines = [""]
+    for unit in units:
+        if lines[-1] and len(indent) + len(lines[-1]) + len(unit) > WIDTH:
+            lines.append("")
+        lines[-1] += unit if lines[-1] else unit.lstrip()
+    return indent + f"\n{' ' * len(indent)}".join(lines)

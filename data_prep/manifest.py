@@ -15,6 +15,7 @@ from data_prep.shard_format import FORMAT_VERSION
 MANIFEST_NAME = "manifest.json"
 TRAIN, HELD_OUT = "train", "held_out"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+BYTE_BPE_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,12 @@ class Manifest:
     config: dict[str, Any]  # the whole data_prep config, seed included
     statistics: dict[str, Any]
     splits: dict[str, list[ShardInfo]]  # "train" and, unless it is empty, "held_out"
+
+    @property
+    def tokenizer_files(self) -> tuple[str, ...]:
+        """Names of the files in the tokenizer folder, by `tokenizer.kind`. Older manifests name none: WordPiece's."""
+        kind = self.config.get("tokenizer", {}).get("kind")
+        return BYTE_BPE_FILES if kind == "byte_bpe" else TOKENIZER_FILES
 
     def num_sequences(self, split: str) -> int:
         """Sequences in all shards of `split`."""

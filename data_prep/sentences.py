@@ -1,5 +1,7 @@
 """A cleaned text -> its sentences, by sentencex."""
 
+from collections.abc import Sequence
+
 import sentencex
 
 # sentencex falls back to English for any code, known or not, so a typing error must be caught here.
@@ -27,3 +29,17 @@ def split_sentences(text: str, language: str) -> list[str]:
     Joined, they are the text but for white space between them.
     """
     return [stripped for sentence in sentencex.segment(language, text) if (stripped := sentence.strip())]
+
+
+def as_in_running_text(text: str, sentences: Sequence[str]) -> list[str]:
+    """Return the sentences of a cleaned text with a space before each that has white space before it in the text.
+
+    Any white space inside them becomes one space. Joined, they are `" ".join(text.split())`.
+    """
+    spaced: list[str] = []
+    stop = 0
+    for sentence in sentences:
+        start = text.index(sentence, stop)
+        spaced.append(" " * (start > stop > 0) + " ".join(sentence.split()))
+        stop = start + len(sentence)
+    return spaced

@@ -26,7 +26,7 @@ from data_prep.plan import build_task
 from data_prep.reading.readers import SOURCE, CorpusReader
 from data_prep.regroup import ScatteredBuckets, place_documents, scatter_file
 from data_prep.scatter import ScatterWriter, read_bucket
-from data_prep.sentences import split_sentences
+from data_prep.sentences import as_in_running_text, split_sentences
 from data_prep.shard_format import index_name
 from data_prep.tokenized import TokenizedDocuments
 
@@ -183,6 +183,8 @@ def tokenize_texts(
     """
     cleaned = [clean_text(text) for text in texts]
     split = [split_sentences(text, language) for text in cleaned]
+    if encoder.reads_spaces:
+        split = list(map(as_in_running_text, cleaned, split))
     encoded = encoder.encode([sentence for sentences in split for sentence in sentences])
     lengths = encoded.lengths
     owners = np.repeat(np.arange(len(texts)), [len(sentences) for sentences in split])

@@ -7,34 +7,61 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from data_prep.atomic_file import write_atomically
-from data_prep.manifest import TokenizerInfo
+from data_prep.byte_bpe import byte_bpe_files, read_byte_bpe, require_byte_model
+from data_prep.config import TokenizerKind
+from data_prep.manifest import BYTE_BPE_FILES, TOKENIZER_FILES, TokenizerInfo
+from data_prep.special_tokens import BYTE_BPE, WORDPIECE, require_every_id, require_special_tokens
 
-PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 TOKENIZER_FOLDER = "tokenizer"
 
 
-def load_tokenizer(path: Path, *, lowercase: bool) -> Tokenizer:
-    """Return the tokenizer of a `vocab.txt` (with BERT's clean-up, `lowercase` or not) or of a `tokenizer.json`.
+def load_tokenizer(path: Path, *, lowercase: bool, kind: TokenizerKind = TokenizerKind.wordpiece) -> Tokenizer:
+    """Return the tokenizer of a file of its kind: a `tokenizer.json`, or what `kind` has instead.
 
-    Raises ValueError when the file is missing, is no WordPiece vocabulary, lacks a special token or leaves out an id.
+    WordPiece: a `vocab.txt`, with BERT's clean-up, `lowercase` or not. Byte-level BPE: a `vocab.json` with its merges
+    beside it. Raises ValueError when a file is missing, is no vocabulary of that kind, lacks a special token or leaves
+    out an id.
     """
+    is_bytes = kind is TokenizerKind.byte_bpe
     if not path.is_file():
-        raise ValueError(f"tokenizer.vocab_file: {path} does not exist; name a vocab.txt or a tokenizer.json")
-    if path.suffix != ".json":
+        one = "a vocab.json" if is_bytes else "a vocab.txt"
+        raise ValueError(f"tokenizer.vocab_file: {path} does not exist; name {one} or a tokenizer.json")
+    if not is_bytes and path.suffix != ".json":
         return wordpiece_tokenizer(_read_vocabulary(path), lowercase=lowercase, source=str(path))
+    if is_bytes and not _is_tokenizer_json(path):
+        return read_byte_bpe(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception for whatever it cannot parse
-        raise ValueError(f"tokenizer.vocab_file: {path} is no tokenizer.json of this library: {error}") from error
-    if not isinstance(tokenizer.model, models.WordPiece):
-        kind = type(tokenizer.model).__name__
-        raise ValueError(f"tokenizer.vocab_file: {path} holds a {kind} model; data_prep needs WordPiece")
-    _require_special_tokens(tokenizer.get_vocab(), str(path))
-    _require_every_id(tokenizer.get_vocab(), str(path))
+        hint = "" if is_bytes else "; a vocab.json needs tokenizer.kind=byte_bpe"
+        raise ValueError(f"tokenizer.vocab_file: {path} is no tokenizer.json of this library: {error}{hint}") from error
+    if is_bytes:
+        require_byte_model(tokenizer, str(path))
+    else:
+        _require_wordpiece_model(tokenizer, str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _is_tokenizer_json(path: Path) -> bool:
+    """Return whether a JSON file describes a tokenizer; else it may be a vocab.json."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(values, dict) and isinstance(values.get("model"), dict)
+
+
+def _require_wordpiece_model(tokenizer: Tokenizer, source: str) -> None:
+    if not isinstance(tokenizer.model, models.WordPiece):
+        kind = type(tokenizer.model).__name__
+        raise ValueError(
+            f"tokenizer.vocab_file: {source} holds a {kind} model; tokenizer.kind=wordpiece needs WordPiece"
+        )
+    require_special_tokens(tokenizer.get_vocab(), WORDPIECE, source)
+    require_every_id(tokenizer.get_vocab(), source)
 
 
 def _read_vocabulary(path: Path) -> list[str]:
@@ -56,45 +83,43 @@ def wordpiece_tokenizer(vocabulary: list[str], *, lowercase: bool, source: str) 
     Normalizer, pre-tokenizer and post-processor are those that transformers' BertTokenizer builds.
     """
     ids = {token: number for number, token in enumerate(vocabulary)}
-    _require_special_tokens(ids, source)
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNK, continuing_subword_prefix=CONTINUATION))
+    require_special_tokens(ids, WORDPIECE, source)
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=WORDPIECE.unk, continuing_subword_prefix=CONTINUATION))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in WORDPIECE])
+    cls, sep = WORDPIECE.cls, WORDPIECE.sep
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{CLS} $A {SEP}",
-        pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
-        special_tokens=[(CLS, ids[CLS]), (SEP, ids[SEP])],
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(cls, ids[cls]), (sep, ids[sep])],
     )
     tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
     return tokenizer
 
 
-def _require_special_tokens(vocabulary: dict[str, int], source: str) -> None:
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing:
-        raise ValueError(
-            f"vocabulary {source} has no {' and no '.join(missing)}: pretraining needs {', '.join(SPECIAL_TOKENS)}; "
-            "add what is missing (over [unused] entries, if it has some) or use another vocabulary"
-        )
-
-
-def _require_every_id(vocabulary: dict[str, int], source: str) -> None:
-    # vocab.txt says ids by line numbers, so a hole would shift every later token.
-    hole = next((wanted for wanted, number in enumerate(sorted(vocabulary.values())) if wanted != number), None)
-    if hole is not None:
-        raise ValueError(
-            f"tokenizer.vocab_file: {source} has no token of id {hole}, but ids up to {max(vocabulary.values())}; "
-            "ids must run from 0 without holes or repeats: fill the gap with [unused] tokens"
-        )
-
-
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """Write `tokenizer.json`, `vocab.txt` and the `tokenizer_config.json` that transformers' AutoTokenizer reads."""
+    """Write `tokenizer.json` and what transformers' AutoTokenizer and older tools read beside it, by the model's kind.
+
+    Files of another kind, which an interrupted run may have left, are removed.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    files = byte_bpe_files(tokenizer) if is_byte_bpe(tokenizer) else _wordpiece_files(tokenizer)
+    files["tokenizer.json"] = tokenizer.to_str(pretty=True).encode()
+    for name in {*TOKENIZER_FILES, *BYTE_BPE_FILES} - set(files):
+        (directory / name).unlink(missing_ok=True)
+    for name, data in files.items():
+        write_atomically(directory / name, data)
+
+
+def is_byte_bpe(tokenizer: Tokenizer) -> bool:
+    """Return whether tokens are byte pairs rather than word pieces; `load_tokenizer` returns nothing else."""
+    return isinstance(tokenizer.model, models.BPE)
+
+
+def _wordpiece_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     vocabulary = tokenizer.get_vocab()
     lines = "".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__))
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
     normalizer = tokenizer.normalizer
     is_bert = isinstance(normalizer, normalizers.BertNormalizer)
     config = {
@@ -102,23 +127,22 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
         "do_lower_case": normalizer.lowercase if is_bert else False,
         "tokenize_chinese_chars": normalizer.handle_chinese_chars if is_bert else True,
         "strip_accents": normalizer.strip_accents if is_bert else None,
-        **names,
+        **{f"{name}_token": token for name, token in WORDPIECE._asdict().items()},
     }
-    write_atomically(directory / "vocab.txt", lines.encode())
-    write_atomically(directory / "tokenizer_config.json", json.dumps(config, indent=1).encode() + b"\n")
-    write_atomically(directory / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+    return {"vocab.txt": lines.encode(), "tokenizer_config.json": json.dumps(config, indent=1).encode() + b"\n"}
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerInfo:
     """Return what the manifest says of a tokenizer that `save_tokenizer` puts beside the shards."""
     vocabulary = tokenizer.get_vocab()
+    special = BYTE_BPE if is_byte_bpe(tokenizer) else WORDPIECE
     return TokenizerInfo(
         directory=TOKENIZER_FOLDER,
         sha256=sha256(tokenizer.to_str(pretty=True).encode()).hexdigest(),
         vocab_size=len(vocabulary),
-        pad_id=vocabulary[PAD],
-        cls_id=vocabulary[CLS],
-        sep_id=vocabulary[SEP],
-        mask_id=vocabulary[MASK],
-        unk_id=vocabulary[UNK],
+        pad_id=vocabulary[special.pad],
+        cls_id=vocabulary[special.cls],
+        sep_id=vocabulary[special.sep],
+        mask_id=vocabulary[special.mask],
+        unk_id=vocabulary[special.unk],
     )

@@ -1,12 +1,12 @@
 """The tokenizer of a run: loaded, or trained once and kept; and its folder beside the shards."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from data_prep.config import DataPrepConfig
+from data_prep.config import DataPrepConfig, TokenizerConfig, TokenizerKind
 from data_prep.corpus import CorpusFile
 from data_prep.executors.progress import open_bar
 from data_prep.manifest import TokenizerInfo
@@ -18,15 +18,19 @@ from data_prep.tokenizer import (
     save_tokenizer,
     wordpiece_tokenizer,
 )
-from data_prep.vocabulary import sample_texts, train_vocabulary
+from data_prep.vocabulary import sample_texts, train_byte_bpe, train_vocabulary
 from data_prep.work_dir import tokenizer_key, work_dir
+
+READINGS = {TokenizerKind.wordpiece: 2, TokenizerKind.byte_bpe: 1}  # of the sample by the training
 
 
 def load_vocabulary(config: DataPrepConfig) -> Tokenizer | None:
     """Return the tokenizer of `tokenizer.vocab_file`, None when a vocabulary is to be trained."""
-    if config.tokenizer.vocab_file is None:
+    tokenizer = config.tokenizer
+    if tokenizer.vocab_file is None:
         return None
-    return load_tokenizer(Path(config.tokenizer.vocab_file), lowercase=config.tokenizer.lowercase)
+    assert tokenizer.lowercase is not None, "TokenizerConfig replaces null"
+    return load_tokenizer(Path(tokenizer.vocab_file), lowercase=tokenizer.lowercase, kind=tokenizer.kind)
 
 
 def train_or_reuse_tokenizer(config: DataPrepConfig, files: Sequence[CorpusFile]) -> Tokenizer:
@@ -37,19 +41,23 @@ def train_or_reuse_tokenizer(config: DataPrepConfig, files: Sequence[CorpusFile]
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     started = time.monotonic()
     sample_bytes = min(config.tokenizer.train_bytes, sum(map(text_bytes_of, files)))
-    print(f"vocabulary: training WordPiece on at most {sample_bytes / 1e6:,.1f} MB of text ...", flush=True)
+    kind = config.tokenizer.kind
+    print(f"vocabulary: training {kind.value} on at most {sample_bytes / 1e6:,.1f} MB of text ...", flush=True)
     texts = list(sample_texts(files, config.corpus, config.tokenizer.train_bytes))
-    with open_bar("vocabulary", total=2 * sum(map(len, texts)), unit="chars") as bar:
-        vocabulary = train_vocabulary(
-            texts,
-            vocab_size=config.tokenizer.vocab_size,
-            lowercase=config.tokenizer.lowercase,
-            on_read=bar.update,
-        )
-    print(f"vocabulary: {len(vocabulary):,} tokens in {time.monotonic() - started:.1f} s", flush=True)
-    tokenizer = wordpiece_tokenizer(vocabulary, lowercase=config.tokenizer.lowercase, source="just trained")
+    with open_bar("vocabulary", total=READINGS[kind] * sum(map(len, texts)), unit="chars") as bar:
+        tokenizer = _train(config.tokenizer, texts, bar.update)
+    print(f"vocabulary: {tokenizer.get_vocab_size():,} tokens in {time.monotonic() - started:.1f} s", flush=True)
     save_tokenizer(tokenizer, folder)
     return tokenizer
+
+
+def _train(config: TokenizerConfig, texts: Sequence[str], on_read: Callable[[int], object]) -> Tokenizer:
+    assert config.vocab_size is not None, "TokenizerConfig replaces null"
+    assert config.lowercase is not None, "TokenizerConfig replaces null"
+    if config.kind is TokenizerKind.byte_bpe:
+        return train_byte_bpe(texts, vocab_size=config.vocab_size, on_read=on_read)
+    vocabulary = train_vocabulary(texts, vocab_size=config.vocab_size, lowercase=config.lowercase, on_read=on_read)
+    return wordpiece_tokenizer(vocabulary, lowercase=config.lowercase, source="just trained")
 
 
 def install_tokenizer(tokenizer: Tokenizer, output_dir: Path) -> TokenizerInfo:

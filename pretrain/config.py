@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from conf.checks import require
 from pretrain.engine_config import EngineConfig, OptimizerConfig
+from pretrain.model_config import ModelConfig
 from pretrain.tracking_config import ProfileConfig, TrackingConfig
 
 
@@ -25,45 +26,6 @@ class OptimizerState(StrEnum):
 
     carry = "carry"
     reset = "reset"
-
-
-@dataclass(kw_only=True, slots=True)
-class ModelConfig:
-    """A BERT encoder, in the words of `transformers.BertConfig`. A null `vocab_size` is taken from the shards."""
-
-    vocab_size: int | None
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int
-    hidden_dropout_prob: float
-    attention_probs_dropout_prob: float
-    layer_norm_eps: float
-    initializer_range: float
-
-    def __post_init__(self) -> None:
-        heads, hidden = self.num_attention_heads, self.hidden_size
-        for name in (
-            "hidden_size",
-            "num_attention_heads",
-            "max_position_embeddings",
-            "initializer_range",
-            "layer_norm_eps",
-        ):
-            require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "above 0")
-        nearest = max(heads, round(hidden / max(heads, 1)) * heads)
-        require(
-            heads >= 1 and hidden % heads == 0,
-            "model.hidden_size",
-            hidden,
-            f"a multiple of {heads} heads, as {nearest}",
-        )
-        require(self.num_hidden_layers >= 1, "model.num_hidden_layers", self.num_hidden_layers, "at least 1")
-        require(self.intermediate_size >= 1, "model.intermediate_size", self.intermediate_size, "at least 1")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "at least 0 and below 1")
 
 
 @dataclass(kw_only=True, slots=True)

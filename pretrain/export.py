@@ -14,9 +14,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from conf.compose import Schema, compose
 from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, read_checkpoint
-from pretrain.config import ModelConfig
 from pretrain.model.hf_directory import export_model, require_vacant
 from pretrain.model_card import model_card
+from pretrain.model_config import ModelConfig
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
 from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR
 from pretrain.tracking_config import TrackingConfig

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from pretrain.config import ModelConfig
+from pretrain.model_config import ModelConfig
 
 HEADER = """---
 library_name: transformers
 pipeline_tag: fill-mask
 tags:
-- bert
+- {architecture}
 - fill-mask
 ---
 
@@ -39,8 +39,9 @@ def model_card(
     `data` is the content of `RUN_DIR/data.json`, one entry per phase; `metrics` is a line of `metrics.jsonl` with
     `held_out_*` values, or empty when the run evaluated nothing.
     """
-    lines = ["# BERT, pretrained with Lambert", "", "## Model", ""]
-    lines += [f"- {name}: {getattr(model, name)}" for name in ModelConfig.__dataclass_fields__]
+    lines = [f"# {model.traits.title}, pretrained with Lambert", "", "## Model", ""]
+    settings = {name: getattr(model, name) for name in ModelConfig.__dataclass_fields__}
+    lines += [f"- {name}: {value}" for name, value in settings.items() if value is not None]
     lines += ["", "## Training", ""]
     lines += [f"- {name.replace('_', ' ')}: {count:,}" for name, count in progress.items()]
     lines += ["", "## Data", ""]
@@ -53,7 +54,7 @@ def model_card(
     scores = {name: value for name, value in metrics.items() if name.startswith("held_out_")}
     lines += [f"- {name.removeprefix('held_out_')}: {value:.4f}" for name, value in scores.items()]
     lines += [f"- measured after step {metrics['step']:,}" if scores else "- not measured"]
-    return HEADER + "\n".join(lines) + "\n\n" + USE
+    return HEADER.format(architecture=model.architecture.value) + "\n".join(lines) + "\n\n" + USE
 
 
 def _leaves(statistics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

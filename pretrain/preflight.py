@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 
 from conf.checks import require
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest
-from pretrain.config import EvaluationConfig, ModelConfig, PhaseConfig
+from pretrain.config import EvaluationConfig, PhaseConfig
 from pretrain.data.order import PhaseOrder, filler_share
 from pretrain.deepspeed_config import require_supported
 from pretrain.engine_config import EngineConfig
+from pretrain.model_config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ def make_plan(
     """
     require_supported(engine)
     _require_same_tokenizer(phases, manifests)
-    model = _model_for(model, manifests)
+    with_pairs = _have_pairs(phases, manifests)
+    model = _model_for(model, manifests, with_pairs=with_pairs)
     streams = phases[0].data.num_streams
     require(
         world_size <= streams,
@@ -54,7 +56,6 @@ def make_plan(
             f"{phase.shards_dir} has no held-out shards; set it to 0, or prepare with held_out_fraction above 0",
         )
     orders = _orders(phases, manifests, seed)
-    with_pairs = _have_pairs(phases, manifests)
     return Plan(model=model, with_pairs=with_pairs, orders=orders, notes=_notes(phases, orders, world_size))
 
 
@@ -71,7 +72,7 @@ def _orders(phases: Sequence[PhaseConfig], manifests: Sequence[Manifest], seed: 
     ]
 
 
-def _model_for(model: ModelConfig, manifests: Sequence[Manifest]) -> ModelConfig:
+def _model_for(model: ModelConfig, manifests: Sequence[Manifest], *, with_pairs: bool) -> ModelConfig:
     vocab_size = manifests[0].tokenizer.vocab_size
     require(
         model.vocab_size in (None, vocab_size),
@@ -86,7 +87,15 @@ def _model_for(model: ModelConfig, manifests: Sequence[Manifest]) -> ModelConfig
         model.max_position_embeddings,
         f"the shards have sequences of up to {longest} tokens",
     )
-    require(model.type_vocab_size >= 2, "model.type_vocab_size", model.type_vocab_size, "segments A and B need 2")
+    require(
+        model.traits.has_pair_head or not with_pairs,
+        "model.architecture",
+        model.architecture.value,
+        f"the shards have pairs, and {model.traits.title} has no head for them: prepare with pairs.kind=none, "
+        "or train bert or albert",
+    )
+    types = model.type_vocab_size
+    require(types >= 2 or not with_pairs, "model.type_vocab_size", types, "segments A and B need 2")
     return replace(model, vocab_size=vocab_size)
 
 

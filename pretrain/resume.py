@@ -40,7 +40,9 @@ FREE = (
 # The position in the data is derived from these, and the weights have the shapes of the model.
 FIXED = (
     "seed",
+    "model.architecture",
     "model.vocab_size",
+    "model.embedding_size",
     "model.hidden_size",
     "model.num_*",
     "model.intermediate_size",

@@ -31,7 +31,7 @@ def prepare_run_directory(
             for directory, manifest in zip(shards, manifests, strict=True)
         ]
         write_atomically(run_dir / DATA_FILE, json.dumps(data, indent=1, ensure_ascii=False).encode())
-        shards[0].copy_tokenizer(manifests[0].tokenizer, run_dir / TOKENIZER_DIR)
+        shards[0].copy_tokenizer(manifests[0], run_dir / TOKENIZER_DIR)
     except OSError as error:
         raise OSError(
             f"run_dir={run_dir}: cannot write there ({error}); name a directory that can be written"

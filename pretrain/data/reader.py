@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.atomic_file import write_atomically
-from data_prep.manifest import MANIFEST_NAME, TOKENIZER_FILES, Manifest, ShardInfo, TokenizerInfo, parse_manifest
+from data_prep.manifest import MANIFEST_NAME, Manifest, ShardInfo, parse_manifest
 from data_prep.shard_format import Block, checksum, decode_block, decode_index, index_name
 from pretrain.data.storage import PIPE, FsspecStorage, PipeStorage, open_storage
 
@@ -47,11 +47,11 @@ class ShardDirectory:
         if isinstance(self._storage, PipeStorage):
             self._storage.prefix = manifest.fingerprint()
 
-    def copy_tokenizer(self, tokenizer: TokenizerInfo, target: Path) -> None:
+    def copy_tokenizer(self, manifest: Manifest, target: Path) -> None:
         """Copy the tokenizer folder to a local one."""
         target.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
-            write_atomically(target / name, self._storage.read(f"{tokenizer.directory}/{name}"))
+        for name in manifest.tokenizer_files:
+            write_atomically(target / name, self._storage.read(f"{manifest.tokenizer.directory}/{name}"))
 
     def check_sizes(self, shards: Sequence[ShardInfo]) -> None:
         """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes.

@@ -1,7 +1,7 @@
 """BERT with its pretraining heads, on flat batches: no padding anywhere but in attention, which the plan handles.
 
-Post-norm, exact GELU and dropout where Devlin et al. 2019 and `transformers.BertForPreTraining` have them; the heads
-run only at masked positions and at `[CLS]`.
+Post-norm and dropout where Devlin et al. 2019 and `transformers.BertForPreTraining` have them; the heads run only at
+masked positions and at `[CLS]`. What RoBERTa and ALBERT change is in `pretrain.model_config.TRAITS`.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.config import Kernels, ModelConfig
+from pretrain.config import Kernels
 from pretrain.data.batch import MicroBatch
 from pretrain.model.attention import AttentionPlan, attention, plan_attention
 from pretrain.model.kernels import Linear, dropout, embedding, layer_norm, linear
+from pretrain.model_config import ModelConfig
 
 
 class PretrainingLogits(NamedTuple):
@@ -25,7 +26,7 @@ class PretrainingLogits(NamedTuple):
 
 
 class BertForPretraining(nn.Module):
-    """The encoder and its heads; without pairs there is neither pooler nor next-sentence head.
+    """The encoder and its heads, of any architecture; without pairs there is neither pooler nor next-sentence head.
 
     With activation checkpointing, training keeps the input of each layer only, and the backward pass computes the
     layer again with the same random numbers: the same loss and gradients to the last bit, for less memory.
@@ -37,8 +38,9 @@ class BertForPretraining(nn.Module):
         super().__init__()
         self.activation_checkpointing = activation_checkpointing
         self.max_position_embeddings = config.max_position_embeddings
+        self.num_hidden_layers = config.num_hidden_layers
         self.embeddings = Embeddings(config, kernels)
-        self.layers = nn.ModuleList(EncoderLayer(config, kernels) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config, kernels) for _ in range(config.num_own_layers))
         self.mlm_head = MaskedLmHead(config, kernels)
         self.pooler = Linear(config.hidden_size, config.hidden_size) if with_pairs else None
         self.nsp_head = Linear(config.hidden_size, 2) if with_pairs else None
@@ -54,7 +56,8 @@ class BertForPretraining(nn.Module):
             )
         hidden = self.embeddings(batch)
         plan = plan_attention(batch.instance_lengths, batch.cu_seqlens, hidden.dtype)
-        for layer in self.layers:
+        for number in range(self.num_hidden_layers):
+            layer = self.layers[number % len(self.layers)]
             if self.activation_checkpointing and self.training:
                 hidden = checkpoint(layer, hidden, plan, use_reentrant=False)
             else:
@@ -68,14 +71,16 @@ class BertForPretraining(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Word, token type and position embeddings, summed and normalised."""
+    """Word, token type and position embeddings, summed and normalised; ALBERT's are then projected."""
 
     def __init__(self, config: ModelConfig, kernels: Kernels) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(_vocab_size(config), config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        width = config.embedding_width
+        self.word_embeddings = nn.Embedding(_vocab_size(config), width)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
+        self.layer_norm = layer_norm(width, config.layer_norm_eps, kernels)
+        self.projection = Linear(width, config.hidden_size) if config.traits.factorises_embeddings else nn.Identity()
         self.dropout_prob = config.hidden_dropout_prob
 
     def forward(self, batch: MicroBatch) -> Tensor:
@@ -83,7 +88,9 @@ class Embeddings(nn.Module):
         words = embedding(batch.input_ids, self.word_embeddings.weight)
         types = embedding(batch.token_type_ids, self.token_type_embeddings.weight)
         positions = embedding(batch.position_ids, self.position_embeddings.weight)
-        return dropout(self.layer_norm(words + types + positions), self.dropout_prob, self.training)
+        summed = dropout(self.layer_norm(words + types + positions), self.dropout_prob, self.training)
+        projected: Tensor = self.projection(summed)
+        return projected
 
 
 class SelfAttention(nn.Module):
@@ -117,13 +124,14 @@ class EncoderLayer(nn.Module):
         self.intermediate = Linear(config.hidden_size, config.intermediate_size)
         self.output = Linear(config.intermediate_size, config.hidden_size)
         self.output_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        self.gelu = config.traits.gelu
         self.dropout_prob = config.hidden_dropout_prob
 
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """Return [tokens, hidden] for [tokens, hidden]."""
         attended = dropout(self.attention(hidden, plan), self.dropout_prob, self.training)
         hidden = self.attention_norm(hidden + attended)
-        fed_forward = self.output(F.gelu(self.intermediate(hidden)))
+        fed_forward = self.output(F.gelu(self.intermediate(hidden), approximate=self.gelu))
         normalised: Tensor = self.output_norm(hidden + dropout(fed_forward, self.dropout_prob, self.training))
         return normalised
 
@@ -135,13 +143,16 @@ class MaskedLmHead(nn.Module):
 
     def __init__(self, config: ModelConfig, kernels: Kernels) -> None:
         super().__init__()
-        self.transform = Linear(config.hidden_size, config.hidden_size)
-        self.layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, kernels)
+        width = config.embedding_width
+        self.transform = Linear(config.hidden_size, width)
+        self.layer_norm = layer_norm(width, config.layer_norm_eps, kernels)
         self.bias = nn.Parameter(torch.zeros(_vocab_size(config)))
+        self.gelu = config.traits.gelu
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        """Return [masked, vocab_size] for [masked, hidden] and [vocab_size, hidden]."""
-        return linear(self.layer_norm(F.gelu(self.transform(hidden))), word_embeddings, self.bias)
+        """Return [masked, vocab_size] for [masked, hidden] and [vocab_size, embedding_width]."""
+        transformed = F.gelu(self.transform(hidden), approximate=self.gelu)
+        return linear(self.layer_norm(transformed), word_embeddings, self.bias)
 
 
 def _vocab_size(config: ModelConfig) -> int:

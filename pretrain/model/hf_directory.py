@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertForPreTraining
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 
-from pretrain.config import Kernels, ModelConfig
+from pretrain.config import Kernels
 from pretrain.data.batch import MicroBatch
 from pretrain.model.bert import BertForPretraining, PretrainingLogits
-from pretrain.model.hf_weights import to_bert_config, to_huggingface
+from pretrain.model.hf_weights import to_huggingface, to_huggingface_config
+from pretrain.model_config import ModelConfig
 
 TOLERANCE = 1e-4
 """Largest logit difference to transformers, relative to the largest logit (or to 1), in fp32."""
@@ -33,10 +35,11 @@ def export_model(
 ) -> float:
     """Write config, weights, tokenizer and `card` (the README) to `output_dir`; return the largest logit difference.
 
-    `weights` are our model's, fp32, by parameter name. Without a next-sentence head the directory is a
-    `BertForMaskedLM`, else a `BertForPreTraining`. It is written and checked under a temporary name, then renamed.
-    Raises ValueError when `output_dir` holds something, when weights are not finite, and when weights or tokenizer do
-    not fit the config; RuntimeError when transformers computes other logits than our model.
+    `weights` are our model's, fp32, by parameter name. With a pair head the directory is a `BertForPreTraining` or
+    `AlbertForPreTraining`, else a `BertForMaskedLM`, `RobertaForMaskedLM` or `AlbertForMaskedLM`. It is written and
+    checked under a temporary name, then renamed. Raises ValueError when `output_dir` holds something, when weights are
+    not finite, and when weights or tokenizer do not fit the config; RuntimeError when transformers computes other
+    logits than our model, or makes other tokens than the tokenizer.
     """
     require_vacant(output_dir)
     broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
@@ -59,14 +62,7 @@ def require_vacant(output_dir: Path) -> None:
 
 
 def _write(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer_dir: Path, directory: Path, card: str) -> None:
-    if not (tokenizer_dir / "tokenizer.json").is_file():
-        raise ValueError(f"{tokenizer_dir} has no tokenizer.json: it is not a tokenizer folder; copy the shards' one")
-    shutil.copytree(tokenizer_dir, directory)
-    settings_file = directory / "tokenizer_config.json"
-    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
-    # Without it transformers truncates nothing, and a long text indexes past the position embeddings.
-    settings["model_max_length"] = config.max_position_embeddings
-    settings_file.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_tokenizer(config, tokenizer_dir, directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     largest_id = max(tokenizer.get_vocab().values())
     if config.vocab_size is None or largest_id >= config.vocab_size:
@@ -74,10 +70,11 @@ def _write(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer_dir: Pa
             f"model.vocab_size={config.vocab_size} is not valid: the tokenizer in {tokenizer_dir} has ids up to "
             f"{largest_id}; export with the tokenizer that the run was trained with"
         )
-    bert_config = BertConfig(**to_bert_config(config, tokenizer.pad_token_id))
-    model = (BertForPreTraining if _has_pairs(weights) else BertForMaskedLM)(bert_config)
+    pad_id = tokenizer.pad_token_id
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = _auto_class(weights).from_config(AutoConfig.for_model(**to_huggingface_config(config, pad_id), **ends))
     try:
-        model.load_state_dict(to_huggingface(weights))
+        model.load_state_dict(to_huggingface(weights, config.architecture, pad_id))
     except RuntimeError as error:
         reasons = str(error).splitlines()[1:]
         raise ValueError(
@@ -87,6 +84,24 @@ def _write(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer_dir: Pa
     (directory / "README.md").write_text(card, encoding="utf-8")
 
 
+def _write_tokenizer(config: ModelConfig, tokenizer_dir: Path, directory: Path) -> None:
+    if not (tokenizer_dir / "tokenizer.json").is_file():
+        raise ValueError(f"{tokenizer_dir} has no tokenizer.json: it is not a tokenizer folder; copy the shards' one")
+    shutil.copytree(tokenizer_dir, directory)
+    settings_file = directory / "tokenizer_config.json"
+    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
+    # Without it transformers truncates nothing, and a long text indexes past the position embeddings.
+    settings["model_max_length"] = config.max_position_embeddings
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    settings["model_input_names"] = [name for name in inputs if config.type_vocab_size > 1 or name != "token_type_ids"]
+    settings_file.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _auto_class(weights: Mapping[str, Tensor]) -> Any:
+    """Return what loads the transformers class of these weights: with a pair head, or for masked tokens alone."""
+    return AutoModelForPreTraining if _has_pairs(weights) else AutoModelForMaskedLM
+
+
 def _has_pairs(weights: Mapping[str, Tensor]) -> bool:
     return "nsp_head.weight" in weights
 
@@ -94,12 +109,12 @@ def _has_pairs(weights: Mapping[str, Tensor]) -> bool:
 def _compare(weights: Mapping[str, Tensor], config: ModelConfig, directory: Path) -> float:
     """Return the largest absolute logit difference between our model and what transformers loads, on real text."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
+    _compare_tokens(tokenizer, Tokenizer.from_file(str(directory / "tokenizer.json")))
     firsts, seconds = zip(*PROBE_TEXTS, strict=True)
     encoded = tokenizer(list(firsts), list(seconds), padding=True, truncation=True, return_tensors="pt")
     ours = BertForPretraining(config, Kernels.torch, with_pairs=_has_pairs(weights)).eval()
     ours.load_state_dict(weights)
-    theirs: Any = (BertForPreTraining if _has_pairs(weights) else BertForMaskedLM).from_pretrained(directory)
-    theirs.eval()
+    theirs = _auto_class(weights).from_pretrained(directory).eval()
     with torch.no_grad():
         logits = ours(to_flat_batch(encoded))
         expected = _logits_of(theirs(**encoded), encoded["attention_mask"].bool())
@@ -114,21 +129,39 @@ def _compare(weights: Mapping[str, Tensor], config: ModelConfig, directory: Path
     return difference
 
 
+def _compare_tokens(loaded: Any, tokenizer: Tokenizer) -> None:
+    """Raise RuntimeError unless what transformers makes of the folder cuts texts as the shards' tokenizer does."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    for first, second in PROBE_TEXTS:
+        ours, theirs = tokenizer.encode(first, second).ids, loaded(first, second)["input_ids"]
+        if ours != theirs:
+            raise RuntimeError(
+                f"transformers' {type(loaded).__name__} makes other tokens of {first!r} than tokenizer.json: "
+                f"{theirs} for {ours}; nothing was exported. Please report this with the version of transformers"
+            )
+
+
 def _logits_of(output: Any, real: Tensor) -> PretrainingLogits:
     """Return transformers' logits in our form: those of real tokens, [tokens, vocab_size], and of pairs."""
-    if "prediction_logits" in output:
-        return PretrainingLogits(output.prediction_logits[real], output.seq_relationship_logits)
-    return PretrainingLogits(output.logits[real], None)
+    if "prediction_logits" not in output:
+        return PretrainingLogits(output.logits[real], None)
+    pairs = output.sop_logits if "sop_logits" in output else output.seq_relationship_logits
+    return PretrainingLogits(output.prediction_logits[real], pairs)
 
 
 def to_flat_batch(encoded: Mapping[str, Tensor]) -> MicroBatch:
-    """Return the flat batch of a padded one, tensors [instances, length]; every token counts as masked."""
+    """Return the flat batch of a padded one, tensors [instances, length]; every token counts as masked.
+
+    Without `token_type_ids` every token is of segment A.
+    """
     real = encoded["attention_mask"].bool()
     lengths = real.sum(1)
     input_ids = encoded["input_ids"][real]
+    types = encoded["token_type_ids"][real] if "token_type_ids" in encoded else torch.zeros_like(input_ids)
     return MicroBatch(
         input_ids=input_ids,
-        token_type_ids=encoded["token_type_ids"][real],
+        token_type_ids=types,
         position_ids=torch.arange(real.shape[1]).expand_as(real)[real],
         cu_seqlens=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int(),
         instance_lengths=tuple(lengths.tolist()),

@@ -1,4 +1,4 @@
-"""Names and settings of our model <-> those of `transformers.BertForPreTraining`: renaming only, no tensor changes."""
+"""Weights and settings of our model <-> those of transformers' classes: renaming, and RoBERTa's offset of positions."""
 
 import re
 from collections.abc import Mapping
@@ -7,79 +7,62 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.config import ModelConfig
+from pretrain.model.hf_names import NAMINGS, Naming
+from pretrain.model_config import Architecture, ModelConfig
 
-WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
-MLM_BIAS = "cls.predictions.bias"
-TIED = {"cls.predictions.decoder.weight": WORD_EMBEDDINGS, "cls.predictions.decoder.bias": MLM_BIAS}
-"""Second names that transformers gives to one tensor."""
-
-MODULES = {
-    "embeddings.word_embeddings": "bert.embeddings.word_embeddings",
-    "embeddings.token_type_embeddings": "bert.embeddings.token_type_embeddings",
-    "embeddings.position_embeddings": "bert.embeddings.position_embeddings",
-    "embeddings.layer_norm": "bert.embeddings.LayerNorm",
-    "layers.#.attention.query": "bert.encoder.layer.#.attention.self.query",
-    "layers.#.attention.key": "bert.encoder.layer.#.attention.self.key",
-    "layers.#.attention.value": "bert.encoder.layer.#.attention.self.value",
-    "layers.#.attention.output": "bert.encoder.layer.#.attention.output.dense",
-    "layers.#.attention_norm": "bert.encoder.layer.#.attention.output.LayerNorm",
-    "layers.#.intermediate": "bert.encoder.layer.#.intermediate.dense",
-    "layers.#.output": "bert.encoder.layer.#.output.dense",
-    "layers.#.output_norm": "bert.encoder.layer.#.output.LayerNorm",
-    "pooler": "bert.pooler.dense",
-    "mlm_head.transform": "cls.predictions.transform.dense",
-    "mlm_head.layer_norm": "cls.predictions.transform.LayerNorm",
-    "mlm_head": "cls.predictions",
-    "nsp_head": "cls.seq_relationship",
-}
-"""Our module -> transformers' module; # stands for the layer's number."""
-
-SETTINGS = tuple(ModelConfig.__dataclass_fields__)
-"""Every setting of ours is one of `transformers.BertConfig`, under the same name."""
-
-SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "model_type": ("bert",),
-    "hidden_act": ("gelu", "gelu_python"),  # both the exact one; gelu_new and others are not
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-    "tie_word_embeddings": (True,),
-}
-"""The values of a BertConfig's other settings that our model computes, the default first."""
+POSITIONS = "embeddings.position_embeddings.weight"
 
 
-def to_huggingface(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict that transformers loads strictly: the same tensors renamed, tied ones under both names.
+def to_huggingface(weights: Mapping[str, Tensor], architecture: Architecture, pad_token_id: int) -> dict[str, Tensor]:
+    """Return the state dict that transformers loads strictly: our tensors renamed, tied ones under both names.
 
-    Into `BertForPreTraining`, or into `BertForMaskedLM` when the model was trained without pairs.
-    Raises ValueError naming parameters that our BERT does not have.
+    Into `BertForPreTraining`, `AlbertForPreTraining` or `RobertaForMaskedLM`; into `BertForMaskedLM` or
+    `AlbertForMaskedLM` when the model was trained without pairs. RoBERTa's positions get the `pad_token_id + 1` rows
+    before them that its file has: the last is of padding, which no real token attends to, the others of nothing; all
+    are zero, as fairseq's padding is. Raises ValueError naming parameters that the architecture does not have.
     """
-    renamed = _rename(weights, MODULES)
-    return renamed | {second: renamed[first] for second, first in TIED.items() if first in renamed}
+    naming = NAMINGS[architecture]
+    offset = _offset(naming, pad_token_id)
+    if offset and POSITIONS in weights:
+        positions = weights[POSITIONS]
+        weights = {**weights, POSITIONS: torch.cat([positions.new_zeros(offset, positions.shape[1]), positions])}
+    renamed = _rename(weights, naming.modules, architecture)
+    return renamed | {second: renamed[first] for second, first in naming.tied.items() if first in renamed}
 
 
-def from_huggingface(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return our state dict for one of `BertForPreTraining` or `BertForMaskedLM`: the same tensors renamed.
+def from_huggingface(weights: Mapping[str, Tensor], architecture: Architecture, pad_token_id: int) -> dict[str, Tensor]:
+    """Return our state dict for one of transformers' classes, with heads or bare: what a file lacks is lacking here.
 
-    Takes old files too: `position_ids` buffers are left out, `gamma` and `beta` of norms renamed. Raises ValueError
-    naming parameters that our BERT does not have, and when the decoder is not tied to the word embeddings.
+    Takes old files too: `position_ids` buffers are left out, `gamma` and `beta` of norms renamed. The first
+    `pad_token_id + 1` rows of RoBERTa's positions are cut off; a pooler is kept, for whoever wants it. Raises
+    ValueError naming parameters that our model does not have, and when the decoder is not tied to the word embeddings.
     """
+    naming = NAMINGS[architecture]
     modern = {
         name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
         for name, tensor in weights.items()
         if not name.endswith(("position_ids", "embeddings.token_type_ids"))
     }
-    for second, first in TIED.items():
+    if not any(name.startswith(f"{naming.body}.") for name in modern):
+        modern = {f"{naming.body}.{name}": tensor for name, tensor in modern.items()}
+    for second, first in naming.tied.items():
         tied = modern.pop(second, None)
         if tied is None:
             continue
         if not torch.equal(tied, modern.setdefault(first, tied)):
-            raise ValueError(f"{second} differs from {first}: our BERT has one tensor for both (tie_word_embeddings)")
-    return _rename(modern, {theirs: ours for ours, theirs in MODULES.items()})
+            raise ValueError(f"{second} differs from {first}: our model has one tensor for both (tie_word_embeddings)")
+    ours = _rename(modern, {theirs: ours for ours, theirs in naming.modules.items()}, architecture)
+    offset = _offset(naming, pad_token_id)
+    if offset and POSITIONS in ours:
+        ours[POSITIONS] = ours[POSITIONS][offset:].clone()
+    return ours
 
 
-def _rename(weights: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
+def _offset(naming: Naming, pad_token_id: int) -> int:
+    return pad_token_id + 1 if naming.positions_follow_padding else 0
+
+
+def _rename(weights: Mapping[str, Tensor], modules: Mapping[str, str], architecture: Architecture) -> dict[str, Tensor]:
     renamed, unknown = {}, []
     for name, tensor in weights.items():
         module, _, leaf = name.rpartition(".")
@@ -90,26 +73,47 @@ def _rename(weights: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[s
             continue
         renamed[modules[pattern].replace("#", number[1] if number else "#") + f".{leaf}"] = tensor
     if unknown:
-        raise ValueError(f"{len(unknown)} parameters have no place in a BERT with pretraining heads: {unknown[:5]}")
+        raise ValueError(
+            f"{len(unknown)} parameters have no place in our {architecture.value} with its pretraining heads: "
+            f"{unknown[:5]}"
+        )
     return renamed
 
 
-def to_bert_config(config: ModelConfig, pad_token_id: int) -> dict[str, Any]:
-    """Return the keyword arguments of `transformers.BertConfig` for our model."""
-    settings = {name: getattr(config, name) for name in SETTINGS}
-    return settings | {"hidden_act": "gelu", "pad_token_id": pad_token_id}
+def to_huggingface_config(config: ModelConfig, pad_token_id: int) -> dict[str, Any]:
+    """Return the settings of the architecture's config class (`AutoConfig.for_model(**settings)`) for our model."""
+    naming = NAMINGS[config.architecture]
+    settings = {name: getattr(config, name) for name in naming.settings}
+    settings["max_position_embeddings"] += _offset(naming, pad_token_id)
+    hidden_act = naming.computed["hidden_act"][0]
+    return settings | {
+        "model_type": config.architecture.value,
+        "hidden_act": hidden_act,
+        "pad_token_id": pad_token_id,
+    }
 
 
-def from_bert_config(values: Mapping[str, Any]) -> ModelConfig:
+def from_huggingface_config(values: Mapping[str, Any]) -> ModelConfig:
     """Return our config for the content of a `config.json` of transformers.
 
     Raises ValueError naming settings that are missing, or that our model does not compute.
     """
-    for name, supported in SUPPORTED.items():
+    known = [architecture.value for architecture in Architecture]
+    kind = values.get("model_type")
+    if kind not in known:
+        raise ValueError(f"config.json: model_type={kind!r} is not supported: our models are {', '.join(known)}")
+    architecture = Architecture(kind)
+    naming = NAMINGS[architecture]
+    for name, supported in naming.computed.items():
         value = values.get(name, supported[0])
         if value not in supported:
-            raise ValueError(f"config.json: {name}={value!r} is not supported: our BERT computes {supported[0]!r} only")
-    missing = [name for name in SETTINGS if name not in values]
+            raise ValueError(
+                f"config.json: {name}={value!r} is not supported: our {kind} computes {supported[0]!r} only"
+            )
+    needed = (*naming.settings, "pad_token_id") if naming.positions_follow_padding else naming.settings
+    missing = [name for name in needed if values.get(name) is None]
     if missing:
         raise ValueError(f"config.json lacks {', '.join(missing)}; save it with transformers' save_pretrained")
-    return ModelConfig(**{name: values[name] for name in SETTINGS})
+    settings = {name: values[name] for name in naming.settings}
+    settings["max_position_embeddings"] -= _offset(naming, values.get("pad_token_id") or 0)
+    return ModelConfig(**({"architecture": architecture, "embedding_size": None} | settings))

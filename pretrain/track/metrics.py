@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from pretrain.config import ModelConfig
+from pretrain.model_config import ModelConfig
 from pretrain.track.flops import flops_per_step, model_flops_utilization
 
 Record = dict[str, float | int | str | None]

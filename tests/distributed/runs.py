@@ -34,6 +34,9 @@ TINY = [
     "tracking.ranks_every=0",
 ]
 
+# One layer's parameters, used three times in each pass.
+ALBERT = ["model.architecture=albert", "model.embedding_size=8", "model.num_hidden_layers=3"]
+
 # What a resumed run must repeat to the last bit.
 EXACT = (
     "step",

@@ -13,7 +13,7 @@ from pretrain.engine import Engine, build_engine
 from pretrain.objective import loss_sums, normalised_loss
 from pretrain.optim.lamb import Lamb
 from pretrain.step import accumulate_gradients
-from tests.distributed.runs import engine_overrides, full_weights, tiny_config, tiny_engine
+from tests.distributed.runs import ALBERT, engine_overrides, full_weights, tiny_config, tiny_engine
 from tests.shards import order_and_reader
 
 STEPS, LEARNING_RATE, CLIP = 20, 0.01, 1.0
@@ -124,6 +124,31 @@ def test_lamb_equals_a_float64_oracle_that_gets_the_same_gradients(
         assert cut == (stage > 0 and world_size > 1), "the ranks must really hold pieces"
 
 
+SHARED_LAYERS = {(2, 1, "fp32"), (2, 3, "bf16")}
+
+
+@pytest.mark.parametrize(
+    ("world_size", "stage", "precision"),
+    [
+        pytest.param(*case, marks=() if case in SHARED_LAYERS else pytest.mark.slow)
+        for case in sorted(
+            SHARED_LAYERS
+            | {(world_size, stage, "fp32") for world_size in (2, 3) for stage in range(4)}
+            | {(2, 1, "bf16")}
+        )
+    ],
+)
+def test_a_layer_that_is_used_thrice_has_one_trust_ratio_that_equals_the_oracles(
+    worker_group, shards, world_size, stage, precision
+):
+    overrides = [*engine_overrides(stage, precision), *ALBERT]
+    for distances, worst_ratio, cut in worker_group(world_size).run(train_and_follow, shards, overrides):
+        assert sum(name.startswith("layers.") for name in distances) == 16
+        assert max(distances.values()) <= 1e-5, max(distances, key=distances.get)
+        assert worst_ratio <= 1e-5
+        assert cut == (stage > 0)
+
+
 def train_a_few_numbers(ranks: Ranks, directory: Path, overrides: list[str]):
     """Train 3 x 2 weights and 2 biases on random gradients, clipped; return how far off, and what this rank holds.
 
@@ -222,6 +247,27 @@ def test_losses_and_gradient_norms_do_not_depend_on_how_the_batch_is_cut(
     assert cut[0][0] == pytest.approx(uncut[0][0], rel=1e-6)
     assert cut[0] == pytest.approx(uncut[0], rel=1e-5)
     assert cut[1] == pytest.approx(uncut[1], rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def uncut_albert(worker_group, shards):
+    return worker_group(1).run(train_exactly, shards, [*engine_overrides(0, "fp32"), WHOLE_BATCH, *ALBERT])[0]
+
+
+@pytest.mark.parametrize(
+    ("world_size", "stage"),
+    [
+        *((2, 3), (3, 2)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 0), (2, 1), (2, 2), (3, 3), (5, 3))),
+    ],
+)
+def test_shared_layers_get_the_gradients_of_all_their_uses_however_the_batch_is_cut(
+    worker_group, shards, uncut_albert, world_size, stage
+):
+    overrides = [*engine_overrides(stage, "fp32"), WHOLE_BATCH, *ALBERT]
+    losses, norms, _ = worker_group(world_size).run(train_exactly, shards, overrides)[0]
+    assert losses == pytest.approx(uncut_albert[0], rel=1e-5)
+    assert norms == pytest.approx(uncut_albert[1], rel=1e-4)
 
 
 def gradient_of_one_plain_backward(ranks: Ranks, shards: Path):

@@ -7,7 +7,7 @@ import pytest
 from pretrain.checkpoint.fragments_file import StoredFragment
 from pretrain.checkpoint.restore import newest_checkpoint, read_checkpoint
 from pretrain.track.metrics_file import read_metrics
-from tests.distributed.runs import STAGES, engine_overrides, lines, train_run
+from tests.distributed.runs import ALBERT, STAGES, engine_overrides, lines, train_run
 from tests.shards import write_shards
 
 ALWAYS = [(0, "fp32"), (1, "bf16"), (2, "bf16"), (3, "fp32")]
@@ -43,19 +43,21 @@ def go_through(worker_group, shards: Path, run_dir: Path, lives: list[tuple[int,
 
 
 @pytest.mark.parametrize(
-    "lives",
+    ("lives", "model"),
     [
-        [(world_size, 1, "fp32") for world_size in (4, 2, 3, 1, 5)],
-        [(2, stage, "fp32") for stage in (0, 3, 1, 2)],
+        ([(world_size, 1, "fp32") for world_size in (4, 2, 3, 1, 5)], []),
+        ([(2, stage, "fp32") for stage in (0, 3, 1, 2)], []),
+        ([(2, 3, "fp32"), (3, 1, "fp32")], ALBERT),
         pytest.param(
-            [(4, 3, "fp32"), (2, 2, "fp32"), (3, 3, "fp32"), (1, 0, "fp32"), (5, 1, "fp32")], marks=pytest.mark.slow
+            [(4, 3, "fp32"), (2, 2, "fp32"), (3, 3, "fp32"), (1, 0, "fp32"), (5, 1, "fp32")], [], marks=pytest.mark.slow
         ),
+        pytest.param([(2, stage, "fp32") for stage in (0, 3, 1, 2)], ALBERT, marks=pytest.mark.slow),
     ],
-    ids=["world sizes", "stages", "both"],
+    ids=["world sizes", "stages", "shared layers", "both", "stages, shared layers"],
 )
-def test_another_layout_reads_the_same_sequences_and_gets_the_same_losses(worker_group, shards, tmp_path, lives):
-    go_through(worker_group, shards, tmp_path / "whole", [(2, 2, "fp32")])
-    go_through(worker_group, shards, tmp_path / "cut", lives)
+def test_another_layout_reads_the_same_sequences_and_gets_the_same_losses(worker_group, shards, tmp_path, lives, model):
+    go_through(worker_group, shards, tmp_path / "whole", [(2, 2, "fp32")], *model)
+    go_through(worker_group, shards, tmp_path / "cut", lives, *model)
     assert lines(tmp_path / "cut", BY_SEQUENCE) == lines(tmp_path / "whole", BY_SEQUENCE)
     losses, norms = (
         [[line[0] for line in lines(tmp_path / name, (key,))] for name in ("cut", "whole")]

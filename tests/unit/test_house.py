@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("conf", "data_prep", "pretrain")
+PACKAGES = ("conf", "data_prep", "pretrain", "finetune")
 ALL_OURS = (*PACKAGES, "launch", "benchmarks")
 CONTRACT = {
     "data_prep.atomic_file",
@@ -56,6 +56,16 @@ def test_the_trainer_knows_only_the_contract_of_data_prep(path):
     assert {module for module in of_data_prep if not is_of(module, *CONTRACT)} == set()
 
 
+@pytest.mark.parametrize("path", sources("finetune"), ids=module_name)
+def test_fine_tuning_knows_neither_data_prep_nor_the_trainer(path):
+    assert not [module for module in imports(path) if is_of(module, "data_prep", "pretrain", "deepspeed")]
+
+
+@pytest.mark.parametrize("path", sources("conf", "data_prep", "pretrain"), ids=module_name)
+def test_nothing_that_comes_before_it_knows_fine_tuning(path):
+    assert not [module for module in imports(path) if is_of(module, "finetune", "peft")]
+
+
 @pytest.mark.parametrize("name", sorted(CONTRACT))
 def test_the_contract_needs_numpy_and_the_standard_library_only(name):
     allowed = {"numpy", "data_prep", *sys.stdlib_module_names}
@@ -68,11 +78,15 @@ def test_the_contract_needs_numpy_and_the_standard_library_only(name):
     ("library", "places"),
     [
         ("deepspeed", ("pretrain.engine", "pretrain.optim.fragments", "pretrain.checkpoint", "pretrain.doctor")),
-        ("wandb", ("pretrain.track",)),
+        ("wandb", ("pretrain.track", "finetune.training")),
         ("tensorboard", ("pretrain.track",)),
         ("torch.utils.tensorboard", ("pretrain.track",)),
         ("apex", ("pretrain.model.kernels",)),
-        ("hydra", ("conf.compose",)),
+        ("hydra", ("conf.compose", "conf.sweep")),
+        ("seqeval", ("finetune.classes", "finetune.metrics", "finetune.tasks.tagging")),
+        ("sklearn", ("finetune.classes", "finetune.metrics")),
+        ("peft", ("finetune.adapters",)),
+        ("optuna", ("finetune.trials",)),
     ],
 )
 def test_a_library_is_imported_in_its_own_place_only(library, places):

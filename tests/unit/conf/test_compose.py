@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conf.compose import compose, fingerprint, flatten, to_dict
-from data_prep.config import DataPrepConfig
+from data_prep.config import DataPrepConfig, MaskingKind, PairKind
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, TokenizerInfo
 from pretrain.config import OptimizerState, PretrainConfig
 from pretrain.engine_config import OptimizerKind
@@ -18,7 +18,9 @@ NEEDED = {
     "data_prep": ["output_dir=OUT", "corpus.paths=[TEXT]", "corpus.format=text"],
 }
 SCHEMAS = {"pretrain": PretrainConfig, "data_prep": DataPrepConfig}
-GROUPS = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.glob("*/*.yaml"))
+# conf/finetune has entries and groups of its own: tests/unit/finetune/test_config.py
+FOLDERS = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "finetune")
+GROUPS = sorted(path.relative_to(CONF).with_suffix("") for folder in FOLDERS for path in folder.glob("*.yaml"))
 
 
 def pretrain(*overrides: str) -> PretrainConfig:
@@ -30,13 +32,39 @@ def test_the_defaults_of_an_entry_compose(entry):
     assert isinstance(compose(entry, SCHEMAS[entry], NEEDED[entry]), SCHEMAS[entry])
 
 
+def choose(choice: Path) -> PretrainConfig | DataPrepConfig:
+    """Return the config with one choice of a group: recipes are data_prep's, the other groups the trainer's."""
+    if choice.parent == Path("recipe"):
+        sources = "corpus.sources=[{name: en, paths: [EN], language: en}, {name: zh, paths: [ZH], language: zh}]"
+        needed = ["output_dir=OUT", "corpus.format=text", sources]
+        return compose("data_prep", DataPrepConfig, [*needed, f"recipe={choice.name}"])
+    return pretrain(f"{choice.parent}={choice.name}", "lr_schedule.warmup_steps=1")
+
+
+def test_recipes_are_those_of_the_papers():
+    recipes = {path.name: choose(path) for path in GROUPS if path.parent == Path("recipe")}
+    sizes = {name: config.tokenizer.vocab_size for name, config in recipes.items()}
+    assert sizes == {
+        "albert": 30000,
+        "bert_cased": 28996,
+        "bert_chinese": 21128,
+        "bert_multilingual": 119547,
+        "roberta": 50265,
+    }
+    assert [name for name, config in recipes.items() if config.tokenizer.lowercase] == ["albert", "bert_chinese"]
+    assert {name for name, config in recipes.items() if config.masking.whole_word} == {"albert", "bert_chinese"}
+    assert (recipes["albert"].pairs.kind, recipes["albert"].masking.max_ngram) == (PairKind.sop, 3)
+    assert (recipes["roberta"].pairs.kind, recipes["roberta"].masking.kind) == (PairKind.none, MaskingKind.dynamic)
+    assert recipes["bert_multilingual"].corpus.exponent == 0.7
+    assert recipes["bert_chinese"].sentences.language == "zh"
+
+
 @pytest.mark.parametrize("choice", GROUPS, ids=str)
 def test_every_choice_of_every_group_composes_and_is_used(choice):
-    chosen = pretrain(f"{choice.parent}={choice.name}", "lr_schedule.warmup_steps=1")
-    assert isinstance(chosen, PretrainConfig)
+    chosen = to_dict(choose(choice))
     others = [other for other in GROUPS if other.parent == choice.parent and other != choice]
     for other in others:
-        assert to_dict(pretrain(f"{other.parent}={other.name}", "lr_schedule.warmup_steps=1")) != to_dict(chosen)
+        assert to_dict(choose(other)) != chosen
 
 
 def test_the_default_phase_follows_the_top_level_keys():
@@ -63,6 +91,9 @@ def test_the_default_phase_follows_the_top_level_keys():
         ("lr_schedule.warmup_steps=200000", "lr_schedule.warmup_steps=200000.*at most max_steps=100000"),
         ("data.global_batch_size=100", "data.global_batch_size=100.*8 streams.*nearest: 96 or 104"),
         ("data.micro_batch_size=24", "data.micro_batch_size=24.*divide the 32 sequences.*nearest: (16|32)"),
+        ("model.architecture=gpt", r"model.architecture.*gpt.*\[bert, roberta, albert\]"),
+        ("model.embedding_size=128", "model.embedding_size=128 is not valid: BERT's embeddings are hidden_size wide"),
+        ("model.architecture=albert", "model.embedding_size=None is not valid: ALBERT needs a width"),
         ("model.hidden_size=100", "model.hidden_size=100 is not valid: a multiple of 12 heads"),
         ("seed=-1", "seed=-1 is not valid"),
         ("max_minutes=0", "max_minutes=0.0 is not valid: null or above 0"),
@@ -146,6 +177,28 @@ def test_bert_large_lamb_is_the_published_recipe_and_can_be_planned():
     )
     assert [order.sequences_per_step for order in plan.orders] == [64, 32]
     assert plan.model.vocab_size == 30522
+
+
+def test_bert_base_decays_in_one_line_over_both_phases():
+    first, second = pretrain("experiment=bert_base").phases
+    assert (first.max_steps, second.max_steps) == (900_000, 100_000)
+    assert first.lr_schedule.end_learning_rate == second.learning_rate == pytest.approx(first.learning_rate / 10)
+    assert (first.data.global_batch_size, second.lr_schedule.end_learning_rate) == (256, 0.0)
+
+
+@pytest.mark.parametrize(("size", "rate", "warmup"), [("base", 6e-4, 24_000), ("large", 4e-4, 30_000)])
+def test_roberta_is_the_published_recipe(size, rate, warmup):
+    config = pretrain(f"experiment=roberta_{size}")
+    (phase,) = config.phases
+    assert (phase.learning_rate, phase.lr_schedule.warmup_steps, phase.max_steps) == (rate, warmup, 500_000)
+    assert (phase.lr_schedule.power, phase.data.global_batch_size) == (1.0, 8192)
+    adam = config.optimizer
+    assert (adam.kind, adam.beta1, adam.beta2, adam.eps) == (OptimizerKind.adamw, 0.9, 0.98, 1e-6)
+    assert (adam.weight_decay, config.engine.gradient_clipping) == (0.01, 0.0)
+
+
+def test_the_command_line_chooses_another_size_than_the_experiment():
+    assert pretrain("experiment=albert", "model=albert_xlarge").model.hidden_size == 2048
 
 
 def test_one_phase_of_a_list_can_be_changed_on_the_command_line():

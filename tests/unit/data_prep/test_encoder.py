@@ -9,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from transformers import BertTokenizer
 
 from data_prep import encoder as encoder_module
+from data_prep import token_cache
 from data_prep.config import WordSegmenter
 from data_prep.encoder import PlainEncoder, WordCacheEncoder, encoder_of, make_encoder
 from data_prep.tokenizer import load_tokenizer, wordpiece_tokenizer
@@ -119,7 +120,7 @@ def test_a_full_cache_is_emptied_and_the_ids_stay_the_same(monkeypatch: pytest.M
     tokenizer = wordpiece_tokenizer(VOCABULARY, lowercase=True, source="test")
     encoder = make_encoder(tokenizer)
     assert isinstance(encoder, WordCacheEncoder)
-    monkeypatch.setattr(encoder_module, "MAX_CACHE_BYTES", 2000)
+    monkeypatch.setattr(token_cache, "MAX_CACHE_BYTES", 2000)
     rng = np.random.default_rng(0)
     largest = 0
     for _ in range(50):

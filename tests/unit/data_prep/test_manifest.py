@@ -50,6 +50,13 @@ def test_sequences_are_counted_per_split(manifest: Manifest) -> None:
     assert manifest.num_sequences("held_out") == 1
 
 
+def test_the_files_of_the_tokenizer_go_by_its_kind_and_older_manifests_have_word_pieces(manifest: Manifest) -> None:
+    assert manifest.tokenizer_files == ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+    kinds = {kind: replace(manifest, config={"tokenizer": {"kind": kind}}) for kind in ("wordpiece", "byte_bpe")}
+    assert kinds["wordpiece"].tokenizer_files == manifest.tokenizer_files
+    assert kinds["byte_bpe"].tokenizer_files == ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+
+
 def test_the_fingerprint_tells_any_two_manifests_apart(manifest: Manifest) -> None:
     assert manifest.fingerprint() == replace(manifest).fingerprint()
     assert manifest.fingerprint() != replace(manifest, statistics={"documents": 4}).fingerprint()

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.documents import clean_text
-from data_prep.sentences import check_language, split_sentences
+from data_prep.sentences import as_in_running_text, check_language, split_sentences
 
 
 @given(
@@ -16,6 +16,19 @@ def test_sentences_hold_all_of_the_text_in_order(text: str, language: str) -> No
     sentences = split_sentences(cleaned, language)
     assert all(sentence.strip() for sentence in sentences)
     assert "".join("".join(sentences).split()) == "".join(cleaned.split())
+
+
+@given(
+    st.text(alphabet=st.one_of(st.characters(), st.sampled_from(list(".!?。！ \n\"'(A1")))),
+    st.sampled_from(["en", "zh"]),
+)
+@settings(deadline=None, max_examples=300)
+def test_sentences_of_running_text_are_the_text_with_single_spaces(text: str, language: str) -> None:
+    cleaned = clean_text(text)
+    sentences = split_sentences(cleaned, language)
+    spaced = as_in_running_text(cleaned, sentences)
+    assert "".join(spaced) == " ".join(cleaned.split())
+    assert [sentence.strip() for sentence in spaced] == [" ".join(sentence.split()) for sentence in sentences]
 
 
 def test_english_abbreviations_and_wrapped_lines_do_not_end_a_sentence() -> None:

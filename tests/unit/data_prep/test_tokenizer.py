@@ -5,17 +5,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, BertTokenizer
 
-from data_prep.tokenizer import (
-    SPECIAL_TOKENS,
-    describe_tokenizer,
-    load_tokenizer,
-    save_tokenizer,
-    wordpiece_tokenizer,
-)
+from data_prep.special_tokens import WORDPIECE
+from data_prep.tokenizer import describe_tokenizer, load_tokenizer, save_tokenizer, wordpiece_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABC0123456789éß你好たん.,!?'-[]#"
 PIECES = ["##ing", "##ed", "the", "The", "wal", "walk", "un", "##aff", "##able", "[unused1]"]
-VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{letter}" for letter in LETTERS), *PIECES]
+VOCABULARY = [*WORDPIECE, *LETTERS, *(f"##{letter}" for letter in LETTERS), *PIECES]
 VOCABULARY = list(dict.fromkeys(VOCABULARY))
 TEXTS = st.text(
     st.one_of(st.sampled_from(LETTERS + " \t\n"), st.characters(exclude_categories=["Cs"]), st.sampled_from(LETTERS))
@@ -54,7 +49,7 @@ def test_the_manifest_entry_describes_the_saved_file(folder: Path) -> None:
 
 
 def json_with_a_hole() -> str:
-    ids = {token: number for number, token in enumerate(SPECIAL_TOKENS)} | {"late": len(SPECIAL_TOKENS) + 1}
+    ids = {token: number for number, token in enumerate(WORDPIECE)} | {"late": len(WORDPIECE) + 1}
     return Tokenizer(models.WordPiece(ids, unk_token="[UNK]")).to_str()
 
 
@@ -66,10 +61,10 @@ def bpe_json() -> str:
     ("name", "content", "message"),
     [
         ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", r"vocab\.txt has no \[MASK\]: pretraining needs"),
-        ("vocab.txt", "\n".join([*SPECIAL_TOKENS, "a", "b", "a"]), r"vocab\.txt, line 6: 'a' occurs twice"),
-        ("tokenizer.json", "{}", r"tokenizer\.json is no tokenizer\.json"),
+        ("vocab.txt", "\n".join([*WORDPIECE, "a", "b", "a"]), r"vocab\.txt, line 6: 'a' occurs twice"),
+        ("tokenizer.json", "{}", r"is no tokenizer\.json of .* a vocab\.json needs tokenizer\.kind=byte_bpe"),
         ("tokenizer.json", json_with_a_hole(), r"tokenizer\.json has no token of id 5, but ids up to 6"),
-        ("tokenizer.json", bpe_json(), "holds a BPE model; data_prep needs WordPiece"),
+        ("tokenizer.json", bpe_json(), "holds a BPE model; tokenizer.kind=wordpiece needs WordPiece"),
     ],
 )
 def test_a_vocabulary_that_cannot_serve_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:

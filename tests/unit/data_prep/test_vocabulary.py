@@ -9,7 +9,8 @@ from data_prep import vocabulary as vocabulary_module
 from data_prep.corpus import list_files
 from data_prep.corpus_config import CorpusFormat
 from data_prep.encoder import make_encoder
-from data_prep.tokenizer import SPECIAL_TOKENS, wordpiece_tokenizer
+from data_prep.special_tokens import WORDPIECE
+from data_prep.tokenizer import wordpiece_tokenizer
 from data_prep.vocabulary import choose_alphabet, sample_texts, train_vocabulary
 from tests.unit.data_prep.example_corpus import SKIP, corpus_config
 
@@ -36,7 +37,7 @@ def test_every_process_trains_the_same_vocabulary() -> None:
 
 def test_the_vocabulary_has_special_tokens_first_and_covers_the_text() -> None:
     vocabulary = train()
-    assert vocabulary[:5] == list(SPECIAL_TOKENS)
+    assert vocabulary[:5] == list(WORDPIECE)
     assert len(vocabulary) == len(set(vocabulary)) <= 200
     assert "walk" in vocabulary
     assert "walking" in vocabulary

@@ -11,7 +11,7 @@ from conf.compose import to_dict
 from data_prep.tokenizer import save_tokenizer, wordpiece_tokenizer
 from pretrain.checkpoint.fragments_file import StoredFragment, stored_file_values, write_fragments
 from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME
-from pretrain.config import ModelConfig
+from pretrain.model_config import ModelConfig
 from pretrain.phases import RunState
 from tests.models import build_model
 

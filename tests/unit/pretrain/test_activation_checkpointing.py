@@ -1,5 +1,6 @@
 """Layers computed twice: the same numbers to the last bit, for less memory."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from pretrain.config import Kernels
 from pretrain.data.batch import MicroBatch
 from pretrain.model.bert import BertForPretraining
-from tests.models import random_batch, tiny_config
+from pretrain.model_config import ModelConfig
+from tests.models import ALBERT, random_batch, tiny_config
 
 CONFIG = tiny_config(
     num_hidden_layers=6,
@@ -23,10 +25,10 @@ CONFIG = tiny_config(
 )
 
 
-def model_of(dtype: torch.dtype, *, activation_checkpointing: bool) -> BertForPretraining:
+def model_of(dtype: torch.dtype, *, activation_checkpointing: bool, config: ModelConfig = CONFIG) -> BertForPretraining:
     torch.manual_seed(0)
     model = BertForPretraining(
-        CONFIG, Kernels.torch, with_pairs=True, activation_checkpointing=activation_checkpointing
+        config, Kernels.torch, with_pairs=True, activation_checkpointing=activation_checkpointing
     )
     return model.to(dtype).train()
 
@@ -40,11 +42,12 @@ def loss_of(model: BertForPretraining, batch: MicroBatch) -> torch.Tensor:
     )
 
 
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, **ALBERT)], ids=["own layers", "shared layers"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_losses_gradients_and_the_next_draw_are_equal_to_the_last_bit_with_dropout(dtype):
+def test_losses_gradients_and_the_next_draw_are_equal_to_the_last_bit_with_dropout(dtype, config):
     results = []
     for activation_checkpointing in (False, True):
-        model = model_of(dtype, activation_checkpointing=activation_checkpointing)
+        model = model_of(dtype, activation_checkpointing=activation_checkpointing, config=config)
         torch.manual_seed(7)
         losses = []
         for seed in (1, 2):  # the second micro-batch draws on from where the first one left the generator

@@ -1,15 +1,18 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForMaskedLM,
@@ -18,10 +21,11 @@ from transformers import (
 )
 
 from conf.compose import compose, to_dict
-from pretrain.config import ModelConfig, PretrainConfig
+from pretrain.config import PretrainConfig
 from pretrain.export import main
 from pretrain.model.hf_directory import export_model, to_flat_batch
-from tests.models import build_model, tiny_config
+from pretrain.model_config import ModelConfig
+from tests.models import ALBERT, ROBERTA, build_model, tiny_config
 from tests.unit.pretrain.example_checkpoints import SPECIAL, WORDS, write_run, write_tokenizer
 from tests.unit.pretrain.wandb_lives import of_kind, runs
 
@@ -76,6 +80,45 @@ def test_a_run_without_pairs_exports_a_masked_lm(tmp_path: Path, tokenizer_dir: 
     export_model(weights, config, tokenizer_dir, tmp_path / "model", "")
     _, report = BertForMaskedLM.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(report.values()), report
+
+
+@pytest.mark.parametrize(
+    ("changes", "with_pairs", "class_name"),
+    [
+        (ROBERTA, False, "RobertaForMaskedLM"),
+        (ALBERT, True, "AlbertForPreTraining"),
+        (ALBERT, False, "AlbertForMaskedLM"),
+    ],
+)
+def test_other_architectures_export_to_their_own_classes(
+    changes: dict[str, Any], with_pairs: bool, class_name: str, tmp_path: Path, tokenizer_dir: Path, config: ModelConfig
+) -> None:
+    other = ModelConfig(**(asdict(config) | changes))
+    weights = build_model(other, with_pairs=with_pairs).state_dict()
+    assert export_model(weights, other, tokenizer_dir, tmp_path / "model", "") < 1e-5
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["architectures"] == [class_name]
+    auto_class = AutoModelForPreTraining if with_pairs else AutoModelForMaskedLM
+    model, report = auto_class.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert type(model).__name__ == class_name
+    assert not any(report.values()), report
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.model_max_length == 24
+    long_pair = tokenizer("the ship " * 20, "it left " * 20, truncation=True, return_tensors="pt")
+    assert ("token_type_ids" in long_pair) == (other.type_vocab_size > 1)
+    assert model(**long_pair)[0].shape == (1, 24, len(SPECIAL + WORDS))
+    assert len(pipeline("fill-mask", model=str(tmp_path / "model"))("the ship left the [MASK] .")) == 5
+
+
+def test_a_tokenizer_that_transformers_reads_otherwise_is_refused(
+    tmp_path: Path, tokenizer_dir: Path, config: ModelConfig
+) -> None:
+    other = tmp_path / "tokenizer"
+    shutil.copytree(tokenizer_dir, other)
+    settings = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps(settings | {"do_lower_case": False}))
+    with pytest.raises(RuntimeError, match="makes other tokens of 'The ship left"):
+        export_model(build_model(config).state_dict(), config, other, tmp_path / "model", "")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_export_fine_tunes(exported: Path) -> None:

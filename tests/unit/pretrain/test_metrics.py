@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -6,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertForPreTraining
 
-from pretrain.config import ModelConfig
+from pretrain.model.hf_names import NAMINGS
+from pretrain.model_config import Architecture, ModelConfig
 from pretrain.track.flops import flops_per_step, model_flops_utilization
 from pretrain.track.metrics import LossSums, StepSums, add_sums, held_out_metrics, loss_metrics, step_metrics
+from tests.models import empty_twin
 
 SUMS = StepSums(
     mlm_loss_sum=140.0,
@@ -29,9 +31,11 @@ SUMS = StepSums(
 )
 
 
-def small_model(**changes: int) -> ModelConfig:
+def small_model(**changes: Any) -> ModelConfig:
     values = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2} | changes
     return ModelConfig(
+        architecture=values.pop("architecture", Architecture.bert),
+        embedding_size=values.pop("embedding_size", None),
         intermediate_size=values.pop("intermediate_size", 48),
         max_position_embeddings=64,
         type_vocab_size=2,
@@ -118,6 +122,8 @@ def test_utilization_is_one_at_the_peak() -> None:
     vocab=st.integers(5, 60),
     lengths=st.lists(st.integers(2, 20), min_size=1, max_size=3),
     with_pairs=st.booleans(),
+    embedding_size=st.integers(1, 12),
+    architecture=st.sampled_from(list(Architecture)),
     data=st.data(),
 )
 def test_flops_are_those_torch_counts_in_transformers(
@@ -128,9 +134,13 @@ def test_flops_are_those_torch_counts_in_transformers(
     vocab: int,
     lengths: list[int],
     with_pairs: bool,
+    embedding_size: int,
+    architecture: Architecture,
     data: st.DataObject,
 ) -> None:
     config = small_model(
+        architecture=architecture,
+        embedding_size=embedding_size if architecture is Architecture.albert else None,
         vocab_size=vocab,
         hidden_size=heads * head_size,
         num_hidden_layers=layers,
@@ -138,24 +148,16 @@ def test_flops_are_those_torch_counts_in_transformers(
         intermediate_size=intermediate,
     )
     masked_counts = [data.draw(st.integers(1, length)) for length in lengths]
-    # Eager attention is plain matrix products, which the counter knows both ways.
-    oracle = BertForPreTraining(
-        BertConfig(
-            vocab_size=vocab,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=intermediate,
-            attn_implementation="eager",
-        )
-    )
+    with_pairs = with_pairs and config.traits.has_pair_head
+    oracle = empty_twin(config, with_pairs=with_pairs)
+    oracle.set_attn_implementation("eager")  # plain matrix products, which the counter knows both ways
+    heads_of = NAMINGS[architecture].modules
     with FlopCounterMode(display=False) as counter:
         for length, masked in zip(lengths, masked_counts, strict=True):
-            states = oracle.bert.embeddings(torch.zeros(1, length, dtype=torch.long))
-            states = oracle.bert.encoder(states)[0]
-            loss = oracle.cls.predictions(states[0, :masked]).sum()
+            encoded = oracle.base_model(torch.ones(1, length, dtype=torch.long))
+            loss = oracle.get_submodule(heads_of["mlm_head"])(encoded.last_hidden_state[0, :masked]).sum()
             if with_pairs:
-                loss = loss + oracle.cls.seq_relationship(oracle.bert.pooler(states)).sum()
+                loss = loss + oracle.get_submodule(heads_of["nsp_head"])(encoded.pooler_output).sum()
             loss.backward()
     assert counter.get_total_flops() == flops_per_step(
         config,

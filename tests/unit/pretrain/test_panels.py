@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.config import ModelConfig
+from pretrain.model_config import Architecture, ModelConfig
 from pretrain.track.metrics import StepSums, held_out_metrics, step_metrics
 from pretrain.track.panels import SECTIONS
 from pretrain.track.rank_times import RankMeans, compare_ranks
@@ -16,6 +16,8 @@ PANELS = [panel for section in SECTIONS for panel in section.panels]
 SHOWN = [metric for panel in PANELS for metric in panel.metrics]
 NOT_DRAWN = {"step", "sequences_per_second", "sequences_seen", "sequence_hash", "held_out_loss", "resumed"}
 MODEL = ModelConfig(
+    architecture=Architecture.bert,
+    embedding_size=None,
     vocab_size=8,
     hidden_size=2,
     num_hidden_layers=1,

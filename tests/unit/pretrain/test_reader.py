@@ -37,7 +37,7 @@ def test_every_block_is_read_from_any_kind_of_place(directory, shards):
 
 
 def test_the_tokenizer_is_copied_whole(directory, shards, tmp_path):
-    directory.copy_tokenizer(directory.read_manifest().tokenizer, tmp_path / "copy")
+    directory.copy_tokenizer(directory.read_manifest(), tmp_path / "copy")
     for path in (shards / "tokenizer").iterdir():
         assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes()
 

@@ -1,0 +1,94 @@
+"""SQuAD files give questions whose answers stand at their offsets; every mistake names file and question."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.reading.faults import Faults
+from finetune.reading.squad import Question, read_squad
+from tests.finetuning import question, write_squad
+
+CONTEXT = "The ship left Paris, and Anna saw Paris again."
+
+
+def read(path: Path, *, no_answer: bool = False, skip: bool = False, labelled: bool = True) -> list[Question]:
+    return list(read_squad("train_file", path, Faults(skip=skip), no_answer=no_answer, labelled=labelled))
+
+
+def test_questions_have_contexts_and_answers(tmp_path):
+    path = write_squad(tmp_path / "a.json", [question("q1", "Who?", "Anna", CONTEXT)], CONTEXT)
+    (found,) = read(path)
+    assert (found.id, found.question, found.context) == ("q1", "Who?", CONTEXT)
+    assert [(answer.text, answer.start) for answer in found.answers] == [("Anna", 25)]
+    assert str(found.place) == f"{path}, question q1"
+
+
+def test_questions_without_answers_are_for_squad_2(tmp_path):
+    records = [question("q1", "Who?", "Anna", CONTEXT), question("q2", "Why?", None, CONTEXT)]
+    path = write_squad(tmp_path / "a.json", records, CONTEXT)
+    assert [len(found.answers) for found in read(path, no_answer=True)] == [1, 0]
+    with pytest.raises(ValueError, match=r"a\.json, question q2: it has no answer; set task\.no_answer=true"):
+        read(path)
+    assert [found.answers for found in read(path, labelled=False)] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            question("q1", "Who?", "Anna", CONTEXT, 24),
+            "not at answer_start=24.* ' Ann'; answer_start=25 would be right",
+        ),
+        (question("q1", "Where?", "Paris", CONTEXT, 30), "has 'saw P'; answer_start=34 would be right"),
+        (
+            question("q1", "Who?", "Bruno", CONTEXT, 0),
+            "'Bruno' is not at answer_start=0.*stands nowhere in the con",
+        ),
+        (question("q1", "Who?", "Anna", CONTEXT, -1), "answer_start=-1"),
+        (question("q1", "Who?", " ", CONTEXT, 3), "an answer is empty"),
+        (question("q1", " ", "Anna", CONTEXT), "the question is empty; remove or mend it"),
+    ],
+)
+def test_a_fault_names_the_question_and_can_be_skipped(tmp_path, record, message):
+    good = question("q0", "Who?", "Anna", CONTEXT)
+    path = write_squad(tmp_path / "a.json", [good, record], CONTEXT)
+    with pytest.raises(ValueError, match=rf"a\.json, question q1: .*{message}"):
+        read(path)
+    assert [found.id for found in read(path, skip=True)] == ["q0"]
+
+
+def test_an_id_may_occur_once(tmp_path):
+    records = [question("q1", "Who?", "Anna", CONTEXT)] * 2
+    with pytest.raises(ValueError, match="question q1: its id occurs twice"):
+        read(write_squad(tmp_path / "a.json", records, CONTEXT))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{oops", r"a\.json, line 1: not JSON .*train_file must be SQuAD JSON"),
+        ({"data": []}, "train_file=.* has no questions"),
+        ({"rows": []}, r"not SQuAD JSON \(KeyError: 'data'\)"),
+        ([1], r"not SQuAD JSON \(TypeError"),
+        (
+            {"data": [{"paragraphs": [{"context": "c", "qas": [{"id": 1}]}]}]},
+            r"question 1 of the file.*KeyError",
+        ),
+        (
+            {"data": [{"paragraphs": [{"context": 3, "qas": [{"id": 1, "question": "q"}]}]}]},
+            "TypeError: 3 where str is due",
+        ),
+    ],
+)
+def test_what_is_not_squad_is_named(tmp_path: Path, content: Any, message: str):
+    path = tmp_path / "a.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "de"])
+def test_real_answers_stand_at_their_offsets(shared_data, language):
+    assert len(read(shared_data / "downstream" / "xquad" / f"xquad.{language}.json")) == 1190
