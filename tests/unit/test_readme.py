@@ -14,12 +14,14 @@ from pretrain.export import ExportConfig
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "README.zh.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "docker" / "README.md",
     ROOT / "launch" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+CODE_BLOCK = re.compile(r"^```.*?^```\n|(?:^ {4}[^\n]*\n)+", flags=re.DOTALL | re.MULTILINE)
 SCHEMAS = {"data_prep": DataPrepConfig, "pretrain": PretrainConfig, "pretrain.export": ExportConfig}
 
 
@@ -55,3 +57,52 @@ def test_links_paths_and_make_targets_in_the_documents_exist(document):
         assert re.search(rf"^{''.join(target)}:", makefile, flags=re.MULTILINE), target
     for name in re.findall(r"`(test_\w+)`", text):
         assert any(f"def {name}(" in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")), name
+
+
+def outline(text: str) -> dict[str, object]:
+    """Return what every language says alike: code blocks, and of each section its shape, links, keys and paths."""
+    sections = re.split(r"^(?=#+ )", CODE_BLOCK.sub("", text), flags=re.MULTILINE)[1:]
+    return {
+        "code blocks": CODE_BLOCK.findall(text),
+        "sections": [
+            {
+                "level": section.index(" "),
+                "paragraphs": len(re.split(r"\n\n+", section.strip())),
+                "list items": len(re.findall(r"^- ", section, flags=re.MULTILINE)),
+                "table rows": len(re.findall(r"^\|", section, flags=re.MULTILINE)),
+                "links": sorted(re.findall(r"\]\(([^)]+)\)", section)),
+                "code": sorted(re.findall(r"`([^`\n]+)`", section)),
+            }
+            for section in sections
+        ],
+    }
+
+
+def test_the_readmes_are_in_step_and_link_to_each_other():
+    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md"))
+    assert english.startswith("[中文](README.zh.md)\n")
+    assert chinese.startswith("[English](README.md)\n")
+    assert outline(chinese) == outline(english)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        ("executor.workers=16", "executor.workers=8"),
+        ("    make quickstart", "    make quickstarts"),
+        ("step 1200/1200", "step 1199/1200"),
+        (r"G --> H\[streams\]", "G --> H"),
+        (r"(?s)(```bash.*?```\n)(.*?)(```bash.*?```\n)", r"\3\2\1"),
+        (r"\(docs/models.md\)", "(docs/design.md)"),
+        ("`engine.zero_stage=", "`zero_stage="),
+        (r"\| `metrics.jsonl` .*\n", ""),
+        (r"- \*\*.*\n", ""),
+        ("\n## ", "\n### "),
+        (r"\n\nApache-2.0\.", ""),
+    ],
+)
+def test_a_readme_that_is_out_of_step_is_noticed(pattern, replacement):
+    chinese = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+    changed, count = re.subn(pattern, replacement, chinese, count=1)
+    assert count == 1
+    assert outline(changed) != outline(chinese)
