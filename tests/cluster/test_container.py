@@ -52,6 +52,7 @@ def end(nodes: "list[subprocess.Popen[bytes]]") -> list[int]:
                 node.terminate()
 
 
+@pytest.mark.slow
 def test_a_pod_that_must_go_takes_the_run_with_it_and_no_bit_changes(shards, whole, tmp_path):
     run_dir, log = tmp_path / "run", tmp_path / "log"
     nodes = start_nodes(shards, run_dir, log)

@@ -106,6 +106,7 @@ def test_a_run_that_is_told_to_leave_and_preempted_ends_as_one_that_nobody_distu
     assert after.exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_a_node_goes_on_with_those_that_are_left(
     slurm_cluster: Cluster, shards: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_prep_array_with_a_failing_task_finishes_when_it_is_mended_and_run_aga
     assert contents(tmp_path / "slurm") == contents(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_a_job_out_of_time_comes_back_also_when_its_ranks_do_not_leave_in_the_grace(
     slurm_cluster: Cluster, out_of_time: dict[Path, str]
 ) -> None:
