@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
@@ -45,6 +46,12 @@ def test_the_context_holds_what_is_copied_and_little_else():
     assert set(copied()) == set(allowed)
     files = [path for name in allowed for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
     assert sum(path.stat().st_size for path in files if "__pycache__" not in path.parts) < 2 * MEGABYTE
+
+
+def test_the_image_has_every_package_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {name.removesuffix("*") for name in packages} <= set(copied())
 
 
 def test_the_image_has_what_constraints_were_tested_with():
