@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -75,15 +76,21 @@ def logged_steps(run_dir: Path, *, start_step: int) -> LoggedSteps:
 
     Call it before the lines beyond that step are discarded.
     """
-    known, discarded = (_steps_in(run_dir / name) for name in (METRICS_FILE, DISCARDED_FILE))
-    kept = [step for step in known if step <= start_step]
-    return LoggedSteps(last=max([*known, *discarded], default=0), kept=max(kept, default=0))
+    last = kept = 0
+    for step in _steps_in(run_dir / METRICS_FILE):
+        last = max(last, step)
+        kept = max(kept, step) if step <= start_step else kept
+    return LoggedSteps(last=max(last, max(_steps_in(run_dir / DISCARDED_FILE), default=0)), kept=kept)
 
 
-def _steps_in(path: Path) -> list[int]:
-    """Return the steps of a file's lines. A torn one was never shown to a tracker: trackers come after this file."""
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    return [step for line in lines if (step := _step_of(line)) is not None]
+def _steps_in(path: Path) -> Iterator[int]:
+    """Yield the steps of a file's lines. A torn one was never shown to a tracker: trackers come after this file."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if (step := _step_of(line)) is not None:
+                yield step
 
 
 class MetricsLog:
