@@ -122,14 +122,15 @@ def seconds_of_tokenizers(tokenizer: Tokenizer, sentences: list[str]) -> float:
     return time.perf_counter() - started
 
 
-def measure(corpus: Path, output_dir: Path, vocabulary: Path, workers: int) -> Measured:
-    """Return what one run of data_prep takes, in a process of its own.
+def measure(corpus: Path, output_dir: Path, vocabulary: Path, workers: int, *settings: str) -> Measured:
+    """Return what one run of data_prep, with more `settings` of its config, takes in a process of its own.
 
     Not one of multiprocessing's: the workers of the run would import this script again before they begin.
     """
     overrides = [
         *(f"output_dir={output_dir}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl", "dupe_factor=1"),
         *(f"tokenizer.vocab_file={vocabulary}", f"executor.workers={workers}"),
+        *settings,
     ]
     program = "import sys; from benchmarks.data_prep import print_measured; print_measured(sys.argv[1:])"
     finished = subprocess.run([sys.executable, "-c", program, *overrides], stdout=subprocess.PIPE, check=True)

@@ -66,7 +66,8 @@ def audit_directory(
     faults = [*_tokenizer_faults(directory, manifest), *_stray_faults(directory, manifest)]
     splits: dict[str, SplitStatistics] = {}
     pairs = pairs_config_of(manifest)
-    audit = partial(_audit_shard, directory, rules_of(manifest), pairs.kind)
+    rules = rules_of(manifest)
+    audit = partial(_audit_shard, directory, rules, pairs.kind)
     total_bytes = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
     with ExitStack() as stack:
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) if workers > 1 else None
@@ -75,7 +76,7 @@ def audit_directory(
             tqdm(total=total_bytes, unit="B", unit_scale=True, desc="audit", file=sys.stderr, disable=None)
         )
         for split, shards in manifest.splits.items():
-            statistics = SplitStatistics(rules_of(manifest), pairs.kind)
+            statistics = SplitStatistics(rules, pairs.kind)
             for shard, (of_shard, found) in zip(shards, in_order(audit, shards), strict=True):
                 statistics.merge(of_shard)
                 faults += [f"{shard.name}: {fault}" for fault in found]

@@ -12,33 +12,15 @@ from transformers import AutoTokenizer
 from finetune.__main__ import main
 from finetune.reading.faults import Faults
 from finetune.tasks.build import read_task
-from tests.finetuning import (
-    BAD,
-    GOOD,
-    entity_sentences,
-    outputs_of,
-    sentiment_rows,
-    write_conll,
-    write_csv,
-    write_model,
-    write_questions,
-)
+from tests.finetuned import FILES, QUICK, write_files
+from tests.finetuning import BAD, GOOD, outputs_of, write_csv
 
-FILES = {"classification": "csv", "tagging": "conll", "question_answering": "json"}
 METRIC = {"classification": "accuracy", "tagging": "f1", "question_answering": "f1"}
-QUICK = ["training.learning_rate=3e-3", "training.global_batch_size=8", "training.micro_batch_size=8"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, and a training and an evaluation file of each task."""
-    folder = tmp_path_factory.mktemp("finetune")
-    write_model(folder / "model")
-    for split, count in (("train", 36), ("eval", 18)):
-        write_csv(folder / f"{split}.csv", sentiment_rows(count))
-        write_conll(folder / f"{split}.conll", entity_sentences(count))
-        write_questions(folder / f"{split}.json", count // 2)
-    return folder
+    return write_files(tmp_path_factory.mktemp("finetune"))
 
 
 def arguments(folder: Path, output_dir: Path, *more: str, task: str = "classification") -> list[str]:
