@@ -12,7 +12,7 @@ TESTABLE := $(VENV)/.installed-for-tests
 # One thread per process: torchrun starts one process per rank, and the tests several.
 export OMP_NUM_THREADS ?= 1
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
-# Nothing here uses torch's compiler. DeepSpeed's import loads less of it then: a fifth of a process's start.
+# Nothing here uses torch's compiler. DeepSpeed's import loads less of it then.
 export TORCHDYNAMO_DISABLE ?= 1
 
 .PHONY: quickstart install test lint types unit coverage cluster slow cluster-slow format clean

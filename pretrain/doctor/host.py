@@ -73,5 +73,5 @@ def examine_allocator(folders: list[Path]) -> Finding:
         return ok("tcmalloc", "loaded")
     if found := [path for folder in folders for path in folder.glob("libtcmalloc_minimal.so.4")]:
         return ok("tcmalloc", f"{found[0]}; launch/*.sh load it for training on a CPU")
-    cost = "a small model on a CPU took 1.5 times as long without it; install libtcmalloc-minimal4"
+    cost = "small models on a CPU are slower without it; install libtcmalloc-minimal4"
     return missing("tcmalloc", "not installed", cost)

@@ -3,14 +3,15 @@
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.cluster.commands import run, wait_for
 
 NAMES = ("node-1", "node-2")
 SUBNET = "10.213.77"
@@ -94,20 +95,6 @@ class Hosts:
             )
 
 
-def run(*command: str | Path) -> None:
-    """Run a command. Raises AssertionError with its words when it fails."""
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
-
-
-def until(condition: Callable[[], object], seconds: float, explain: Callable[[], str]) -> None:
-    """Return when the condition holds. Raises AssertionError with an explanation when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Two hosts that end with the tests, and nothing that runs there outlives them."""
@@ -167,7 +154,7 @@ def make_host(stack: ExitStack, folder: Path, network: str, name: str, addresses
         namespaces = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     stack.callback(namespaces.wait)
     stack.callback(namespaces.kill)
-    until(lambda: "Server listening" in log.read_text(), 30, log.read_text)
+    wait_for(lambda: "Server listening" in log.read_text(), 30, log.read_text)
     return Host(name=name, network=network, link=link, namespaces=namespaces)
 
 

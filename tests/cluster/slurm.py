@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.cluster.commands import run, wait_for
 from tests.distributed.workers import free_port
 
 NODES = ("n1", "n2")
@@ -100,21 +101,6 @@ class Cluster:
         """Start a lost node anew and wait until jobs can run there."""
         self.daemons[node] = start_daemon(node, self.folder)
         wait_for(lambda: idle_nodes() == [*NODES], START_SECONDS, lambda: run("sinfo", "--Node", "--long"))
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    """Return what the command prints. Raises AssertionError with its words when it fails."""
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
-    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
-    return result.stdout
-
-
-def wait_for(condition: Callable[[], object], seconds: float, explain: Callable[[], str]) -> None:
-    """Return when the condition holds; raises AssertionError with an explanation when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.hosts import until
+from tests.cluster.commands import wait_for
 from tests.cluster.training import HANG_SECONDS, command
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
@@ -57,7 +57,7 @@ def test_a_pod_that_must_go_takes_the_run_with_it_and_no_bit_changes(shards, who
     run_dir, log = tmp_path / "run", tmp_path / "log"
     nodes = start_nodes(shards, run_dir, log)
     life = Life(run_dir)
-    until(lambda: life.steps() >= 30, HANG_SECONDS, log.read_text)
+    wait_for(lambda: life.steps() >= 30, HANG_SECONDS, log.read_text)
     nodes[1].send_signal(signal.SIGTERM)
     assert end(nodes) == [exit_codes()["STOPPED"]] * 2, log.read_text()
     assert end(start_nodes(shards, run_dir, log)) == [exit_codes()["DONE"]] * 2, log.read_text()

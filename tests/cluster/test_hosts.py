@@ -1,6 +1,5 @@
 """launch/hosts.sh on two hosts: over ssh and pdsh, with a rank killed, told to leave, a link cut."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -8,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.hosts import Host, Hosts, until
-from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told
+from tests.cluster.commands import wait_for
+from tests.cluster.hosts import Host, Hosts
+from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told, status
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
 from tests.integration.ranks import ROOT
@@ -40,7 +40,7 @@ class Launch:
     def wait_for_steps(self, number: int) -> None:
         """Return once so many more steps were logged."""
         life, ended = Life(self._run_dir), self.process.poll
-        until(lambda: ended() is not None or life.steps() >= number, HANG_SECONDS, self.output)
+        wait_for(lambda: ended() is not None or life.steps() >= number, HANG_SECONDS, self.output)
         assert ended() is None, self.output()
 
     def end(self) -> int:
@@ -58,10 +58,6 @@ def pair(hosts: Hosts) -> list[Host]:
     pair = list(hosts.hosts.values())
     assert [host.ranks() for host in pair] == [[], []]
     return pair
-
-
-def status(run_dir: Path) -> dict:
-    return json.loads((run_dir / "status.json").read_text())
 
 
 def test_a_killed_rank_comes_back_and_a_run_that_is_told_to_leave_goes_on_by_the_same_command(
@@ -99,7 +95,7 @@ def test_a_cut_link_ends_the_job_everywhere_and_the_same_command_goes_on(hosts, 
         again = Launch(hosts, shards, tmp_path / "run")
         assert again.end() == 2, again.output()
         assert "error: host node-2 (" in again.output(), "who is out of reach is named before anything starts"
-        until(lambda: not pair[1].ranks(), HANG_SECONDS, lambda: "ranks of the lost host wait for ever")
+        wait_for(lambda: not pair[1].ranks(), HANG_SECONDS, lambda: "ranks of the lost host wait for ever")
     finally:
         pair[1].mend()
     launch = Launch(hosts, shards, tmp_path / "run")

@@ -1,6 +1,5 @@
 """launch/slurm on a real SLURM: what comes back, what stays away, and what a run looks like that was sent about."""
 
-import json
 import re
 import string
 import sys
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
-from tests.cluster.slurm import Cluster, run, wait_for
-from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told
+from tests.cluster.commands import run, wait_for
+from tests.cluster.slurm import Cluster
+from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told, status
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
 from tests.integration.prep_runs import arguments as prep_arguments
@@ -30,10 +30,6 @@ def what_the_jobs_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for name, value in (("PYTHON", sys.executable), ("PYTHONPATH", str(ROOT)), ("RESTART_SECONDS", "1")):
         monkeypatch.setenv(name, value)
-
-
-def status(run_dir: Path) -> dict:
-    return json.loads((run_dir / "status.json").read_text())
 
 
 def wait_for_steps(cluster: Cluster, job: str, run_dir: Path, number: int = 3) -> None:
@@ -61,9 +57,9 @@ def submit_told(cluster: Cluster, run_dir: Path, lives: str, *options: str) -> s
     return cluster.submit(*command, PYTHON=str(python), RESTARTS="1", RESTART_SECONDS="1")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def out_of_time(slurm_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, str]:
-    """Jobs that run out of time while other tests run, by their run directories.
+    """Jobs that run out of time, side by side, by their run directories.
 
     SLURM may send the signal up to a minute early: so they work for half a minute at least.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.hosts import until
+from tests.cluster.commands import wait_for
 from tests.cluster.training import HANG_SECONDS, assert_same_sequences, command, held_until_told
 from tests.distributed.kills import Life
 from tests.distributed.runs import lines
@@ -48,7 +48,7 @@ def ranks_of(agent: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def wait_for_steps(run_dir: Path, number: int, log: Path) -> None:
     life = Life(run_dir)
-    until(lambda: life.steps() >= number, HANG_SECONDS, log.read_text)
+    wait_for(lambda: life.steps() >= number, HANG_SECONDS, log.read_text)
 
 
 @pytest.mark.slow  # as on two hosts: test_hosts.py

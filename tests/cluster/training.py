@@ -1,13 +1,15 @@
 """The training that every way in must bring to the same end: its command, its processes, and what its lines must be."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.cluster.hosts import until
+from tests.cluster.commands import wait_for
 from tests.distributed.runs import TINY, engine_overrides, lines
 
 STEPS = 100
@@ -35,6 +37,12 @@ def ranks_of(run_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def status(run_dir: Path) -> dict[str, Any]:
+    """Return what a run says of itself."""
+    told: dict[str, Any] = json.loads((run_dir / "status.json").read_text())
+    return told
+
+
 @contextmanager
 def held_until_told(run_dir: Path) -> Iterator[None]:
     """Hold a run's ranks still until a signal has come to each: without, they may reach their last step before it."""
@@ -43,7 +51,7 @@ def held_until_told(run_dir: Path) -> Iterator[None]:
         rank.suspend()
     try:
         yield
-        until(lambda: all(map(_is_told, ranks)), HANG_SECONDS, lambda: f"no signal came to {ranks}")
+        wait_for(lambda: all(map(_is_told, ranks)), HANG_SECONDS, lambda: f"no signal came to {ranks}", pause=0.05)
     finally:
         for rank in ranks:
             with suppress(psutil.NoSuchProcess):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.launch.manifests import ROOT
 from tests.unit.launch.stand_ins import install
 
-ROOT = Path(__file__).resolve().parents[3]
 HOSTS = ROOT / "launch" / "hosts.sh"
 PAIR = "node-1 slots=2\n# a comment\n\nnode-2   slots=1 # and another\n"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
+from tests.unit.launch.manifests import ROOT
 from tests.unit.launch.stand_ins import install
 
-ROOT = Path(__file__).resolve().parents[3]
 LOCAL, ENV = ROOT / "launch" / "local.sh", ROOT / "launch" / "env.sh"
 KEYS = ["shards_dir=my shards", "run_dir=runs/base"]
 

@@ -26,7 +26,7 @@ from tests.unit.launch.manifests import (
 MANIFESTS = sorted(KUBERNETES.glob("*.yaml"))
 # The oldest with successPolicy of Jobs as a stable field, and the newest that is known here.
 VERSIONS = ("1.33", "1.37")
-FREE_FORM = ("labels", "annotations", "selector", "requests", "limits", "matchLabels")
+FREE_FORM = ("labels", "selector", "requests", "limits")
 
 
 def kubernetes_accepts(found: Document) -> bool:
@@ -94,13 +94,13 @@ def test_every_field_of_a_manifest_is_known_to_its_schema(found, accepts):
 def test_an_unknown_field_anywhere_would_be_found(found, accepts):
     """A field that is misspelt is dropped by the API server without a word; here it fails, in whatever place it is."""
     free = {id(place[name]) for place in places(found) for name in FREE_FORM if name in place}
-    count = sum(1 for _ in places(found))
-    for index in range(0, count, max(1, count // 12)):  # a dozen places of each document
-        altered = copy.deepcopy(found)
-        if id(list(places(found))[index]) in free:
+    spots = list(places(found))
+    for index in range(0, len(spots), max(1, len(spots) // 12)):  # a dozen places of each document
+        if id(spots[index]) in free:
             continue
+        altered = copy.deepcopy(found)
         list(places(altered))[index]["noSuchField"] = "value"
-        assert not accepts(altered), list(places(found))[index]
+        assert not accepts(altered), spots[index]
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)

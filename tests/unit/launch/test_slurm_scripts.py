@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.launch.manifests import ROOT
+
 SLURM = ROOT / "launch" / "slurm"
 KEYS = ["shards_dir=shards of mine", "run_dir=runs/base"]
 
