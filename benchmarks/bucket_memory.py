@@ -1,4 +1,4 @@
-"""`python -m benchmarks.bucket_memory`: what a worker of data_prep holds, by the size of a bucket."""
+"""`python -m benchmarks.bucket_memory`: what a worker of data_prep holds, by the size of a bucket; bytes on disk."""
 
 import os
 import tempfile
@@ -8,6 +8,7 @@ from benchmarks.corpora import ENGLISH, read_documents, shared_data, write_copie
 from benchmarks.data_prep import measure
 from benchmarks.report import asks_for_quick, megabytes, print_report
 from data_prep.manifest import TRAIN, read_manifest
+from data_prep.work_dir import WORK_FOLDER
 
 
 def main() -> None:
@@ -27,11 +28,16 @@ def main() -> None:
             shards = read_manifest(output_dir).splits[TRAIN]
             largest = max(shards, key=lambda shard: shard.bytes)
             share = largest.tokens / sum(shard.tokens for shard in shards)
+            scattered = sum(path.stat().st_size for path in (output_dir / WORK_FOLDER).rglob("*.scatter"))
+            kept = sum(shard.bytes for shard in shards)
             rows.append([megabytes(size * share), megabytes(largest.bytes), megabytes(measured.peak_bytes)])
     print_report(
         ["largest bucket, MB of text", "its shard, MB", "peak memory, MB"],
         rows,
-        notes=[f"{megabytes(size)} MB of English text, one worker, settings as in `benchmarks.data_prep`."],
+        notes=[
+            f"{megabytes(size)} MB of English text, one worker, settings as in `benchmarks.data_prep`. For a byte "
+            f"of text {scattered / size:.2f} bytes of tokens between the passes and {kept / size:.2f} bytes of shards."
+        ],
         quick=quick,
     )
 

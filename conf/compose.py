@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -72,6 +72,12 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Return the keys, sorted, that two flat mappings have with other values, or that only one of them has."""
+    missing = object()
+    return [key for key in sorted({*first, *second}) if first.get(key, missing) != second.get(key, missing)]
 
 
 def fingerprint(config: Any) -> str:

@@ -83,14 +83,15 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
             ranks.broadcast(lambda: write_status(run_dir, status))
             return True
         ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
-        record_start(config, ranks, step=step, total_steps=total)
+        hosts = ranks.gather(socket.gethostname())
+        record_start(config, ranks, hosts, step=step, total_steps=total)
         ranks.broadcast(lambda: set_aside_after(run_dir / "checkpoints", step))
         running = RunStatus(state=Standing.running, step=step, total_steps=total)
         ranks.broadcast(lambda: write_status(run_dir, running))
     stop.after_minutes(config.max_minutes)
     watch = StepWatch(rank=ranks.rank, step=step, timeout_seconds=patience)
     with FailureStatus(run_dir, running, watch, is_first=ranks.is_first), watch:
-        status = train_to_end(config, checked, ranks, stop, watch)
+        status = train_to_end(config, checked, ranks, hosts, stop, watch)
     ranks.broadcast(lambda: write_ending(run_dir, status))
     return status.state is Standing.done
 
@@ -102,14 +103,21 @@ def last_step_of(config: PretrainConfig) -> int:
 
 
 def train_to_end(
-    config: PretrainConfig, checked: Checked, ranks: Ranks, stop: StopRequest, watch: StepWatch
+    config: PretrainConfig,
+    checked: Checked,
+    ranks: Ranks,
+    hosts: Sequence[str],
+    stop: StopRequest,
+    watch: StepWatch,
 ) -> RunStatus:
-    """Build the parts, hand them to the loop, and return how the run stands when it has ended or was stopped."""
+    """Build the parts, hand them to the loop, and return how the run stands when it has ended or was stopped.
+
+    `hosts` names each rank's host, on rank 0.
+    """
     run_dir, state, total = Path(config.run_dir), checked.state, total_steps(config.phases)
     last_step = last_step_of(config)
     engine = start_engine(config, checked, ranks)
     training = start_training(config, checked, engine, ranks, stop)
-    hosts = ranks.gather(socket.gethostname())
     with (
         ranks.together(lambda: start_recorder(config, ranks, hosts, start_step=state.step)) as recorder,
         Observation(config, ranks, recorder, hosts) as observation,

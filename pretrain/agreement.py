@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from conf.compose import compose, fingerprint, flatten, to_dict
+from conf.compose import compose, differing, fingerprint, flatten, to_dict
 from pretrain.config import PretrainConfig
 from pretrain.distributed import LostRanksError, Ranks, start_ranks
 
@@ -107,22 +107,17 @@ def _require_same(own: dict[str, Any], ranks: Ranks, describe: Callable[[dict[st
 
 def describe_config(own: dict[str, Any], first: dict[str, Any]) -> str:
     """Return every key that a rank's flat config has otherwise than rank 0's, and the remedy."""
-    values = [f"{key}={own.get(key)!r}, there {first.get(key)!r}" for key in _differing(own, first)]
+    values = [f"{key}={own.get(key)!r}, there {first.get(key)!r}" for key in differing(own, first)]
     return f"was started with another config than rank 0: {'; '.join(values)}: give all ranks the same arguments"
 
 
 def describe_code(own: dict[str, str], first: dict[str, str]) -> str:
     """Return which libraries and source files (the first few) a rank has otherwise than rank 0, and the remedy."""
-    differing = _differing(own, first)
-    files = [name for name in differing if name not in LIBRARIES]
-    named = [f"{name} {own.get(name)}, there {first.get(name)}" for name in differing if name in LIBRARIES]
+    names = differing(own, first)
+    files = [name for name in names if name not in LIBRARIES]
+    named = [f"{name} {own.get(name)}, there {first.get(name)}" for name in names if name in LIBRARIES]
     named += files[:MOST_NAMED] + ([f"{len(files) - MOST_NAMED} more files"] if len(files) > MOST_NAMED else [])
     return f"runs other code than rank 0: {'; '.join(named)}: install the same release on every node"
-
-
-def _differing(own: dict[str, Any], first: dict[str, Any]) -> list[str]:
-    missing = object()
-    return [key for key in sorted(own | first) if own.get(key, missing) != first.get(key, missing)]
 
 
 def require_clocks(readings: Sequence[Readings]) -> None:

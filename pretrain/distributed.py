@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 EXIT_FAILURE = 1
 JOIN_MARGIN_SECONDS = 5.0  # beyond the timeout, within which torch itself ends most attempts to join
 MOST_LOOKED_AT = 256
-"""Items of a list that one process looks at for ranks not started yet: seconds, also in an object store."""
+"""Items of a list that one process looks at for ranks not started yet; of a shard that is two requests."""
 
 
 class FailureElsewhereError(ValueError):

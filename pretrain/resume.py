@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 from itertools import accumulate
 from typing import Any
 
-from conf.compose import flatten
+from conf.compose import differing, flatten
 
 # The top-level keys that the default phase refers to are compared where they are used: in `phases`.
 ALIASES = ("shards_dir", "max_steps", "optimizer.learning_rate", "data.*", "lr_schedule.*")
@@ -63,8 +63,7 @@ def require_resumable(
     patterns such as `phases.1.*`) can permit it. A phase may be appended so, never changed once it is over.
     """
     before, now = flatten(saved), flatten(current)
-    missing = object()
-    changed = [key for key in sorted(before | now) if before.get(key, missing) != now.get(key, missing)]
+    changed = differing(before, now)
     over = _steps_of_left_phases(saved, step)
     fixed = [key for key in changed if key in over or (_matches(key, FIXED) and key in before and key in now)]
     lost = [key for key in changed if key.startswith("phases.") and key not in now]

@@ -1,21 +1,21 @@
 """What a start tells `events.jsonl`: how many ranks on how many hosts, which engine, where it goes on."""
 
-import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from pretrain.checkpoint.save import list_tags, step_of, tag_of
 from pretrain.config import PretrainConfig
 from pretrain.distributed import Ranks
 from pretrain.track.events import write_start
-from pretrain.track.provenance import ROOT, git_state
+from pretrain.track.provenance import own_git_state
 
 
-def record_start(config: PretrainConfig, ranks: Ranks, *, step: int, total_steps: int) -> None:
-    """Add this start, from `step`, to the run's events. All ranks call it together, before the start changes a file.
+def record_start(config: PretrainConfig, ranks: Ranks, hosts: Sequence[str], *, step: int, total_steps: int) -> None:
+    """Add this start, from `step`, to the run's events; `hosts` are the ranks'. All ranks call it together.
 
+    It comes before the start touches metrics, status or checkpoints: their times tell when the last one was killed.
     Tags beyond `step` are damaged, or the run would go on from the newest of them. Raises OSError on all ranks.
     """
-    hosts = ranks.gather(socket.gethostname())
     run_dir = Path(config.run_dir)
 
     def write() -> None:
@@ -30,7 +30,7 @@ def record_start(config: PretrainConfig, ranks: Ranks, *, step: int, total_steps
             device=ranks.device.type,
             precision=config.engine.precision.value,
             zero_stage=config.engine.zero_stage,
-            git=git_state(ROOT),
+            git=own_git_state(),
         )
 
     ranks.broadcast(write)

@@ -83,6 +83,10 @@ class ShardDirectory:
             raise ShardError(f"{self._name(name)} does not match the manifest; copy it again")
         return decode_index(data)
 
+    def read_beginning(self, shard: ShardInfo, length: int) -> bytes:
+        """Return the first `length` bytes of a shard, unchecked."""
+        return self._storage.read_range(shard.name, 0, length)
+
     def read_block(self, shard: ShardInfo, block: int, place: np.void) -> Block:
         """Return one block. `place` is its row of the index. Raises ShardError when its bytes were altered."""
         length = int(place["length"])

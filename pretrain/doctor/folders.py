@@ -7,7 +7,6 @@ from pathlib import Path
 
 from data_prep.manifest import TRAIN
 from pretrain.data.reader import ShardDirectory
-from pretrain.data.storage import open_storage
 from pretrain.doctor.finding import Finding, broken, ok, warn
 from pretrain.shared_folder import nearest_folder
 
@@ -56,12 +55,13 @@ def measure(folder: Path) -> tuple[float, float]:
 
 
 def examine_shards_dir(url: str) -> Finding:
-    """Read the manifest and the beginning of the first shard, by range as the trainer does."""
+    """Read the manifest and the beginning of the first shard as the trainer does: by range, behind a pipe all of it."""
     try:
-        manifest = ShardDirectory(url).read_manifest()
+        directory = ShardDirectory(url)
+        manifest = directory.read_manifest()
         first = manifest.splits[TRAIN][0]
         started = time.perf_counter()
-        size = len(open_storage(url.rstrip("/")).read_range(first.name, 0, PROBE_BYTES))
+        size = len(directory.read_beginning(first, PROBE_BYTES))
         speed = size / (time.perf_counter() - started)
     except (ValueError, OSError) as error:
         return broken("shards_dir", str(error), "no training can start from it")

@@ -157,6 +157,8 @@ def _pointer_data(curves: Sequence[Drawn], points: Sequence[Points], frame: Fram
     content = {
         "left": LEFT,
         "right": RIGHT,
+        "top": TOP,
+        "bottom": BOTTOM,
         "last_step": frame.steps.high,
         "curves": [
             {

@@ -60,10 +60,6 @@ class MetricColumns:
         """Return the last value of a metric; None when it was never logged."""
         return self._columns[metric][1][-1] if metric in self._columns else None
 
-    def newest_step(self, metric: str) -> int:
-        """Return the step of the last value of a metric that was logged."""
-        return int(self._columns[metric][0][-1])
-
     def _take(self, line: bytes) -> None:
         try:
             record = decode_record(line)

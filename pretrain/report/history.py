@@ -30,7 +30,7 @@ class Life:
     world_size: int
     ending: str  # a state of status.json, or "killed"
     reason: str | None
-    engine: str  # "8 × cuda, bf16, ZeRO stage 1, 2 hosts"
+    engine: str  # "8 × cuda on 2 hosts, bf16, ZeRO stage 1"
 
     @property
     def seconds(self) -> float:

@@ -23,9 +23,9 @@ for (const figure of document.querySelectorAll("figure")) {
     const found = plot.curves.map((curve) => [curve, nearest(curve.steps, step)]);
     const at = found[0][0].steps[found[0][1]];
     const place = plot.left + at / plot.last_step * (plot.right - plot.left);
-    for (const [name, value] of [["x1", place], ["x2", place], ["y1", 12], ["y2", 222]]) line.setAttribute(name, value);
+    for (const [name, value] of [["x1", place], ["x2", place], ["y1", plot.top], ["y2", plot.bottom]]) line.setAttribute(name, value);
     told.textContent = `step ${at.toLocaleString("en")}: ` +
       found.map(([curve, index]) => `${curve.label} ${curve.values[index]}`).join(", ");
   });
-  svg.addEventListener("pointerleave", () => { told.textContent = ""; line.setAttribute("y2", 12); });
+  svg.addEventListener("pointerleave", () => { told.textContent = ""; line.setAttribute("y2", plot.top); });
 }

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pretrain.track.metrics_file import METRICS_FILE
+from pretrain.track.metrics_file import METRICS_FILE, last_logged_step
 from pretrain.track.run_files import STATUS_FILE
 
 EVENTS_FILE = "events.jsonl"
@@ -70,13 +70,13 @@ def read_events(run_dir: Path) -> list[Event]:
 def write_start(run_dir: Path, *, damaged: Sequence[str], **values: Any) -> None:
     """Add a start with `values`; before it, the kill of the start before, if it left no end, and `damaged` tags.
 
-    Call it before this start touches a file of the last one: their times tell when that was killed.
+    Call it before this start touches any of the files that `last_sign` looks at.
     """
     lives = [
         event for event in read_events(run_dir) if event.kind in (EventKind.start, EventKind.end, EventKind.killed)
     ]
     if lives and lives[-1].kind is EventKind.start:
-        step = max(_last_logged_step(run_dir / METRICS_FILE), lives[-1].values.get("step", 0))
+        step = max(last_logged_step(run_dir / METRICS_FILE), lives[-1].values.get("step", 0))
         append_event(run_dir, EventKind.killed, at=last_sign(run_dir), step=step)
     for tag in damaged:
         append_event(run_dir, EventKind.checkpoint_damaged, checkpoint=tag)
@@ -88,15 +88,3 @@ def last_sign(run_dir: Path) -> datetime | None:
     paths = [run_dir / name for name in (METRICS_FILE, EVENTS_FILE, STATUS_FILE)]
     seen = [path.stat().st_mtime for path in (*paths, run_dir / "checkpoints") if path.exists()]
     return datetime.fromtimestamp(max(seen), UTC) if seen else None
-
-
-def _last_logged_step(metrics: Path) -> int:
-    """Return the step of the last whole line, 0 if there is none."""
-    if not metrics.is_file():
-        return 0
-    for line in reversed(metrics.read_bytes().splitlines()):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0

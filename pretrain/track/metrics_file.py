@@ -83,6 +83,12 @@ def logged_steps(run_dir: Path, *, start_step: int) -> LoggedSteps:
     return LoggedSteps(last=max(last, max(_steps_in(run_dir / DISCARDED_FILE), default=0)), kept=kept)
 
 
+def last_logged_step(path: Path) -> int:
+    """Return the step of the last line that can be read; 0 if there is none."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return next((step for line in reversed(lines) if (step := _step_of(line)) is not None), 0)
+
+
 def _steps_in(path: Path) -> Iterator[int]:
     """Yield the steps of a file's lines. A torn one was never shown to a tracker: trackers come after this file."""
     if not path.is_file():

@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,19 @@ def describe_run(run_dir: Path, hosts: Sequence[str], device: str) -> dict[str, 
     fingerprint, its data_prep config and its statistics.
     """
     return {
-        "git": git_state(ROOT),
+        "git": own_git_state(),
         "versions": versions(),
         "hosts": ranks_by_host(hosts),
         "world_size": len(hosts),
         "device": device,
         "data": json.loads((run_dir / DATA_FILE).read_text(encoding="utf-8")),
     }
+
+
+@cache
+def own_git_state() -> dict[str, Any] | None:
+    """Return the state of the code that this process runs; git is asked once."""
+    return git_state(ROOT)
 
 
 def git_state(root: Path) -> dict[str, Any] | None:

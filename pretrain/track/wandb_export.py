@@ -28,8 +28,9 @@ def list_export(
 ) -> str:
     """List `model_dir`, exported from the checkpoint `tag`, in the W&B run of `run_dir`; return a line on how it went.
 
-    The artifact is `model-RUN_ID`, of type `model`; no byte of the files is sent. W&B that fails or hangs costs a line
-    that begins with WARNING, after `INIT_TIMEOUT_SECONDS` and some.
+    The artifact is `model-RUN_ID`, of type `model`; no byte of the files is sent. A server that does not
+    answer has it kept for `wandb sync`. W&B that fails costs a line that begins with WARNING; one that hangs costs it
+    after `INIT_TIMEOUT_SECONDS + FINISH_TIMEOUT_SECONDS + 2 * LEAVE_SECONDS` at the latest.
     """
     told: list[str] = []
     thread = Background("wandb-export", most_waiting=1)

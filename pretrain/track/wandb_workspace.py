@@ -33,11 +33,13 @@ def save_workspace(workspace: Any) -> str:
     """
     import wandb
 
+    from pretrain.track.wandb_start import first_line
+
     try:
         workspace.save()
         return str(workspace.url)
     except (wandb.Error, OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise ValueError(
             f"the workspace of {workspace.entity}/{workspace.project} was not saved: {reason}. Check the name of the "
             "project, the key (`wandb login` or WANDB_API_KEY) and the network"

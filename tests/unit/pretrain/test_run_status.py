@@ -80,6 +80,13 @@ def test_an_error_leaves_failed_with_the_last_finished_step(tmp_path, error, rea
     assert (status["state"], status["step"], status["total_steps"], status["reason"]) == ("failed", 5, 9, reason)
 
 
+def test_the_file_begins_with_the_state_and_names_its_reason_as_launch_container_reads_it_as_text(tmp_path):
+    write_status(tmp_path, RunStatus(state=Standing.stopped, step=3, total_steps=9, reason="stop_after=3"))
+    text = (tmp_path / "status.json").read_text()
+    assert text.startswith('{"state": "stopped"')
+    assert '"reason": "stop_after=' in text
+
+
 def test_only_rank_0_writes(tmp_path):
     fail(tmp_path, ValueError("no"), is_first=False)
     assert list(tmp_path.iterdir()) == []

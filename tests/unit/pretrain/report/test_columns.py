@@ -24,7 +24,7 @@ def test_a_column_has_the_lines_that_have_the_metric_and_only_numbers(tmp_path: 
     assert column(columns, "loss") == ([1, 3], [2.0, math.inf])
     assert column(columns, "other") == ([], [])
     assert (columns.names, columns.step, columns.lines, columns.resumed_at) == (("loss",), 3, 3, [3])
-    assert (columns.newest("loss"), columns.newest_step("loss"), columns.newest("other")) == (math.inf, 3, None)
+    assert (columns.newest("loss"), columns.newest("other")) == (math.inf, None)
 
 
 def test_only_what_was_added_is_read_and_a_line_once_it_is_whole(tmp_path: Path) -> None:
