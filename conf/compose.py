@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -40,6 +41,11 @@ def checked(composed: Any, schema: type[Schema]) -> Schema:
     result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
     assert isinstance(result, schema)
     return result
+
+
+def quoted(value: object) -> str:
+    """Return a value as a string in Hydra's grammar, where a bare path may not hold everything that a path can."""
+    return QuotedString(text=str(value), quote=Quote.single).with_quotes()
 
 
 def to_dict(config: Any) -> dict[str, Any]:

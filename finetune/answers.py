@@ -30,7 +30,8 @@ class Decoded:
     """What the windows of one question say.
 
     `candidates` are the best first, `probabilities` a softmax over their scores and, last, that of no answer where
-    there may be none. `no_answer_margin` is the score of no answer minus the best one's.
+    there may be none. `no_answer_margin` is the score of no answer minus the best one's,
+    infinite where no window has an answer.
     """
 
     candidates: list[Candidate]
@@ -72,12 +73,10 @@ def _candidates(
     window: Window, start: FloatArray, end: FloatArray, n_best: int, max_answer_tokens: int
 ) -> Iterator[Candidate]:
     """Yield the answers made of the `n_best` likeliest starts and ends of one window."""
-    context = np.array([token for token, span in enumerate(window.offsets) if span is not None and span[0] < span[1]])
+    spans = dict(window.context_tokens)
+    context = np.array([*spans], dtype=np.intp)
     firsts, lasts = (context[np.argsort(-logits[context], kind="stable")[:n_best]] for logits in (start, end))
     for first in firsts.tolist():
         for last in lasts.tolist():
             if first <= last < first + max_answer_tokens:
-                opening, closing = window.offsets[first], window.offsets[last]
-                assert opening is not None
-                assert closing is not None
-                yield Candidate(opening[0], closing[1], float(start[first]) + float(end[last]))
+                yield Candidate(spans[first][0], spans[last][1], float(start[first]) + float(end[last]))

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModel
 
+from conf.compose import quoted
 from finetune.model_directory import COMPLETE_FILE, WEIGHT_FILES
 
 _TAG = re.compile(r"step-(\d{8,})")
@@ -42,18 +43,13 @@ def export_checkpoint(run_dir: Path, tag: str, directory: Path) -> None:
     """Export a checkpoint unless that is done. Raises ValueError with what the command says when it fails."""
     if directory.is_dir():
         return
-    arguments = [f"{key}={_quoted(value)}" for key, value in (("run_dir", run_dir), ("output_dir", directory))]
+    arguments = [f"{key}={quoted(value)}" for key, value in (("run_dir", run_dir), ("output_dir", directory))]
     command = [sys.executable, "-m", "pretrain.export", *arguments, f"tag={tag}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         reason = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"
         raise ValueError(f"{run_dir} cannot be exported at {tag}: {reason}")
     print(done.stdout.strip(), flush=True)
-
-
-def _quoted(value: Path) -> str:
-    """Return a string in Hydra's grammar, where a bare path may not hold everything that a path can."""
-    return "'" + str(value).replace("'", r"\'") + "'"
 
 
 def write_random_weights(like: Path, directory: Path, seed: int) -> None:

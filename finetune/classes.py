@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from seqeval.metrics.sequence_labeling import precision_recall_fscore_support as entity_scores
 from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, precision_recall_fscore_support
 
+from finetune.results import align
+
 IntArray = NDArray[np.int64]
 
 MAX_TABLE = 20
@@ -42,9 +44,7 @@ class Confusion:
             ["", *self.columns],
             *([row, *map(str, counts)] for row, counts in zip(self.rows, self.counts, strict=True)),
         ]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
-        return "\n".join(["label \\ predicted", *lines])
+        return "\n".join(["label \\ predicted", align(cells)])
 
     def _largest(self) -> str:
         mistakes = [

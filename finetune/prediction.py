@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from transformers.utils import logging as transformers_logging
 
-from conf.checks import require
+from conf.checks import require, require_vacant
 from finetune.config import OnError
 from finetune.model_directory import check_model_directory, load_tokenizer
 from finetune.predict_config import PredictConfig
@@ -50,7 +50,7 @@ def predict_file(config: PredictConfig) -> None:
         f"null: {source.path} has no labels that could be scored; name the right column, or say labelled=true",
     )
     if config.report_dir is not None:
-        _require_vacant(Path(config.report_dir))
+        require_vacant("report_dir", Path(config.report_dir))
     if isinstance(task, QuestionAnswering):
         task.config.n_best = max(task.config.n_best, config.n_best)
 
@@ -129,11 +129,6 @@ def _format(task: Task, name: str | None) -> InputFormat | None:
     known = FORMATS[type(task)]
     require(name is None or name in known, "format", name, f"null, or what this model takes: {', '.join(known)}")
     return None if name is None else InputFormat(name)
-
-
-def _require_vacant(directory: Path) -> None:
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ValueError(f"report_dir={directory} exists and is not an empty directory; name another, or remove it")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from transformers import Trainer, set_seed
 from transformers.utils import logging as transformers_logging
 
-from conf.checks import require
+from conf.checks import require, require_vacant
 from conf.compose import to_dict
 from finetune.adapter_config import AdapterKind
 from finetune.adapters import ADAPTER_DIR, add_adapter, count_parameters, merge_adapter, plain_model
@@ -76,7 +76,7 @@ def _prepare(config: FinetuneConfig) -> Prepared:
     check_engine(engine)
     check_model_directory(model_dir)
     if rank.is_first:
-        _require_vacant(Path(config.output_dir))
+        require_vacant("output_dir", Path(config.output_dir))
     files = {TRAIN: Path(config.train_file), EVAL: Path(config.eval_file)}
     files |= {TEST: Path(config.test_file)} if config.test_file is not None else {}
     faults = Faults(skip=config.on_error is OnError.skip)
@@ -168,11 +168,6 @@ def choose_metric(task: Task, wanted: str | None) -> str:
     known = (*task.metrics, "loss")
     require(wanted is None or wanted in known, "evaluation.metric", wanted, f"one of {', '.join(known)}")
     return wanted or task.metric
-
-
-def _require_vacant(output_dir: Path) -> None:
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ValueError(f"output_dir={output_dir} exists and is not an empty directory; name another, or remove it")
 
 
 def _best_model(results: Results) -> str:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from conf.sweep import find_ranges
-from finetune.config import SCHEMAS, compose_finetune
+from finetune.config import compose_finetune
 from finetune.entry import FINETUNE_EXTRA, SEARCH_EXTRA, exit_code, require_installed, require_one_process
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         require_installed(SEARCH_EXTRA, "search")
         from finetune.trials import search  # ten seconds of imports, which a wrong argument need not wait for
 
-        search(config, SCHEMAS[next(name for name, kind in SCHEMAS.items() if isinstance(config, kind))], arguments)
+        search(config, arguments)
 
     return exit_code(work)
 

@@ -32,7 +32,7 @@ class Trial:
     std: float | None  # over seeds
 
 
-def search(config: FinetuneConfig, schema: type[FinetuneConfig], arguments: Sequence[str]) -> list[Trial]:
+def search(config: FinetuneConfig, arguments: Sequence[str]) -> list[Trial]:
     """Run the trials that Optuna chooses, and print and write what came of them; return them in order.
 
     `config` is what all trials share. A search that was cut off goes on: trials lie in folders of their own, and the
@@ -52,7 +52,7 @@ def search(config: FinetuneConfig, schema: type[FinetuneConfig], arguments: Sequ
         return worst if trial.score is None else trial.score
 
     direction = f"hydra.sweeper.direction={'minimize' if lower else 'maximize'}"
-    sweep("search", schema, [*arguments, direction], run, package=CONF_PACKAGE)
+    sweep("search", type(config), [*arguments, direction], run, package=CONF_PACKAGE)
     scored = [(trial.score, trial) for trial in trials if trial.score is not None]
     if not scored:
         raise RuntimeError("every trial diverged; search lower learning rates")

@@ -23,6 +23,11 @@ class Window:
     offsets: list[tuple[int, int] | None]
     cls_position: int
 
+    @property
+    def context_tokens(self) -> list[tuple[int, tuple[int, int]]]:
+        """The tokens of the context, with their characters; one that holds none (a dropped joiner) stands nowhere."""
+        return [(token, span) for token, span in enumerate(self.offsets) if span is not None and span[0] < span[1]]
+
 
 def cut_question(
     number: int, question: Question, tokenizer: Any, *, max_length: int, overlap: int
@@ -66,8 +71,7 @@ def label_window(window: Window, answers: Sequence[Answer]) -> dict[str, int]:
     if not answers:
         return nowhere
     first, end = answers[0].start, answers[0].start + len(answers[0].text)
-    # Tokens that hold no character (a joiner that was dropped) stand nowhere.
-    tokens = [(token, span) for token, span in enumerate(window.offsets) if span is not None and span[0] < span[1]]
+    tokens = window.context_tokens
     if not tokens or first < tokens[0][1][0] or end > tokens[-1][1][1]:
         return nowhere
     inside = [token for token, (start, stop) in tokens if start < end and stop > first]

@@ -12,9 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging as transformers_logging
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from conf.checks import require_vacant
 from conf.compose import Schema, compose
 from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, read_checkpoint
-from pretrain.model.hf_directory import export_model, require_vacant
+from pretrain.model.hf_directory import export_model
 from pretrain.model_card import model_card
 from pretrain.model_config import ModelConfig
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def export_run(run_dir: Path, output_dir: Path, tag: str | None) -> None:
     """Export one checkpoint of a run and say so. Raises ValueError naming the file or directory that is not right."""
-    require_vacant(output_dir)
+    require_vacant("output_dir", output_dir)
     model = read_model_config(run_dir)
     checkpoint = newest_checkpoint(run_dir) if tag is None else run_dir / "checkpoints" / tag
     state = read_checkpoint(checkpoint).state

@@ -22,7 +22,7 @@ def read_question_lines(key: str, path: Path, faults: Faults, *, no_answer: bool
         try:
             question = _question(place, row, labelled=labelled)
         except (KeyError, TypeError, ValueError) as error:
-            faults.report(place, f"not a question ({type(error).__name__}: {error}); see docs/finetune.md")
+            faults.report(place, f"not a question ({type(error).__name__}: {error}); see docs/finetune_more.md")
             continue
         needs_answer = labelled and not no_answer
         fault = find_fault(question, set(), needs_answer=needs_answer)

@@ -49,9 +49,9 @@ class Classification:
         self.metrics = METRICS[config.kind]
         self.metric = self.metrics[0]
 
-    def read(self, key: str, path: Path, faults: Faults, *, labelled: bool = True) -> list[LabelledText]:
+    def read(self, key: str, path: Path, faults: Faults) -> list[LabelledText]:
         """Return the rows of a file; with known labels, one that has another is a fault."""
-        return list(self.check(read_labelled_texts(key, path, self.config, faults, labelled=labelled), faults))
+        return list(self.check(read_labelled_texts(key, path, self.config, faults, labelled=True), faults))
 
     def check(self, rows: Iterable[LabelledText], faults: Faults) -> Iterator[LabelledText]:
         """Yield the rows whose labels are known, or all where none is known yet; the others are faults."""

@@ -26,9 +26,9 @@ class QuestionAnswering:
         self.config = config
         self.labels = list(labels)
 
-    def read(self, key: str, path: Path, faults: Faults, *, labelled: bool = True) -> list[Question]:
+    def read(self, key: str, path: Path, faults: Faults) -> list[Question]:
         """Return the questions of a file whose answers stand at their offsets."""
-        return list(read_squad(key, path, faults, no_answer=self.config.no_answer, labelled=labelled))
+        return list(read_squad(key, path, faults, no_answer=self.config.no_answer, labelled=True))
 
     def learn_labels(self, train: Sequence[Question]) -> None:
         """Learn nothing: answers are stretches of text."""
@@ -83,7 +83,7 @@ class QuestionAnswering:
                 "question": question.question,
                 "answers": [answer.text for answer in question.answers],
                 "predicted": self._answer(question, decoded),
-                "no_answer_margin": decoded.no_answer_margin,
+                "no_answer_margin": decoded.no_answer_margin if decoded.candidates else None,  # JSON has no infinity
                 "candidates": [
                     {
                         "text": question.context[found.start : found.end],

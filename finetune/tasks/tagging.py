@@ -62,9 +62,9 @@ class Tagging:
         self.config = config
         self.labels = list(labels)
 
-    def read(self, key: str, path: Path, faults: Faults, *, labelled: bool = True) -> list[Sentence]:
+    def read(self, key: str, path: Path, faults: Faults) -> list[Sentence]:
         """Return the sentences of a file, their tags in IOB2; with known labels, another entity type is a fault."""
-        return list(self.check(read_tagged_words(key, path, self.config, faults, labelled=labelled), faults))
+        return list(self.check(read_tagged_words(key, path, self.config, faults, labelled=True), faults))
 
     def check(self, sentences: Iterable[TaggedWords], faults: Faults) -> Iterator[Sentence]:
         """Yield sentences with their tags in IOB2, as words or characters; tags that are not valid are faults."""

@@ -49,7 +49,7 @@ class Task(Protocol):
     metrics: tuple[str, ...]
     """The names that `scores` gives in any case; `evaluation.metric` is one of them, or `loss`."""
 
-    def read(self, key: str, path: Path, faults: Faults, *, labelled: bool = True) -> list[Any]:
+    def read(self, key: str, path: Path, faults: Faults) -> list[Any]:
         """Return the examples of a file that `key` names. With known labels, an unknown one is a fault."""
 
     def learn_labels(self, train: Sequence[Any]) -> None:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 
+from conf.checks import require_vacant
 from pretrain.config import Kernels
 from pretrain.data.batch import MicroBatch
 from pretrain.model.bert import BertForPretraining, PretrainingLogits
@@ -41,7 +42,7 @@ def export_model(
     not finite, and when weights or tokenizer do not fit the config; RuntimeError when transformers computes other
     logits than our model, or makes other tokens than the tokenizer.
     """
-    require_vacant(output_dir)
+    require_vacant("output_dir", output_dir)
     broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
     if broken:
         raise ValueError(f"{len(broken)} parameters hold NaN or infinity, {broken[0]} first: export an earlier tag")
@@ -53,12 +54,6 @@ def export_model(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return difference
-
-
-def require_vacant(output_dir: Path) -> None:
-    """Raise ValueError when `output_dir` is anything but absent or an empty directory."""
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ValueError(f"output_dir={output_dir} exists and is not an empty directory; name another, or remove it")
 
 
 def _write(weights: Mapping[str, Tensor], config: ModelConfig, tokenizer_dir: Path, directory: Path, card: str) -> None:

@@ -98,7 +98,6 @@ def test_a_seed_gives_the_same_scores_alone_and_among_others_which_are_averaged(
     printed = capsys.readouterr().out
     alone = finetune(folder, tmp_path / "alone", "seeds=[4]", *few)
     assert several["seeds"][1] == alone["seeds"][0]
-    losses = [-1.0, -1.0]
     losses = [
         line["eval_loss"] for seed in (3, 4) for line in history(tmp_path / "several", seed) if "eval_loss" in line
     ]

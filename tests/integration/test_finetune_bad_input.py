@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetune.__main__ import main
+from tests.finetuned import FILES
 from tests.finetuning import (
     entity_sentences,
     question,
@@ -39,8 +40,7 @@ def folder(model: Path, tmp_path: Path) -> Path:
 
 
 def arguments(folder: Path, task: str, *more: str) -> list[str]:
-    suffix = {"classification": "csv", "tagging": "conll", "question_answering": "json"}[task]
-    files = [f"{split}_file={folder / split}.{suffix}" for split in ("train", "eval")]
+    files = [f"{split}_file={folder / split}.{FILES[task]}" for split in ("train", "eval")]
     return [f"task={task}", f"model={folder / 'model'}", f"output_dir={folder / 'out'}", *files, *more]
 
 

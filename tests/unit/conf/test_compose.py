@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.compose import compose, fingerprint, flatten, to_dict
+from conf.compose import compose, differing, fingerprint, flatten, quoted, to_dict
 from data_prep.config import DataPrepConfig, MaskingKind, PairKind
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, TokenizerInfo
 from pretrain.config import OptimizerState, PretrainConfig
@@ -211,3 +211,12 @@ def test_one_phase_of_a_list_can_be_changed_on_the_command_line():
     ).phases
     assert (first.shards_dir, first.max_steps, first.data.num_streams) == ("SHARDS/seq128", 9000, 64)
     assert (second.shards_dir, second.data.micro_batch_size, second.data.num_streams) == ("LONG", 8, 64)
+
+
+@pytest.mark.parametrize("path", ["runs/a b", "it's", "a\\", "a\\'b", "x=[1,2]"])
+def test_a_quoted_value_reaches_the_config_as_it_is(path):
+    assert pretrain(f"run_dir={quoted(path)}").run_dir == path
+
+
+def test_configs_differ_in_the_keys_that_only_one_has_or_both_have_otherwise():
+    assert differing({"a": 1, "b": 2, "c": None}, {"a": 1, "b": 3, "d": None}) == ["b", "c", "d"]

@@ -109,6 +109,15 @@ def test_the_ranking_is_that_of_every_pair():
     assert decode(start, end) == sorted(pairs, key=lambda pair: -pairs[pair])[:4]
 
 
+@pytest.mark.parametrize("span", [(0, 0), None])
+def test_a_window_without_a_character_of_the_context_has_no_answer(span):
+    logits = [np.zeros(3, dtype=np.float32)]
+    found = decode_question(
+        [Window(0, [None, span, None], 0)], logits, logits, n_best=5, max_answer_tokens=5, no_answer=True
+    )
+    assert (found.candidates, found.probabilities, found.no_answer_margin) == ([], [1.0], np.inf)
+
+
 def test_no_answer_is_the_least_of_cls_over_windows():
     offsets = [None, (0, 2), None]
     windows = [Window(0, offsets, 0), Window(0, offsets, 0)]

@@ -1,5 +1,6 @@
 """Question answering from files to answers: windows, scores, no answer, readable predictions."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,18 @@ def test_answers_come_back_from_the_window_that_holds_them(tmp_path):
     best = second["candidates"][0]
     assert CONTEXT[best["start"] : best["end"]] == best["text"] == "clara"
     assert best["probability"] > second["candidates"][1]["probability"]
+
+
+def test_windows_without_a_candidate_give_no_answer_and_valid_json(tmp_path):
+    task = build("task.n_best=1")
+    inputs = encoded(tmp_path, task)
+    starts, ends = (np.zeros_like(logits) for logits in perfect(inputs))
+    for row, window in enumerate(inputs.spans):
+        tokens = [token for token, _ in window.context_tokens]
+        starts[row, tokens[-1]] = ends[row, tokens[0]] = 5  # the likeliest end stands before the likeliest start
+    for record in task.decode([starts, ends], inputs):
+        assert (record["predicted"], record["candidates"], record["no_answer_margin"]) == ("", [], None)
+        json.dumps(record, allow_nan=False)
 
 
 def test_no_answer_is_the_empty_string_and_the_threshold_moves_it(tmp_path):
