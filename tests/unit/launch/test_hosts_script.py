@@ -20,7 +20,8 @@ class Scene:
     """A hostfile, a run directory and the stand-ins."""
 
     def __init__(self, folder: Path) -> None:
-        self.environment = install(folder / "bin")
+        self.port = free_port()
+        self.environment = install(folder / "bin") | {"MASTER_PORT": str(self.port)}
         self.hostfile, self.run_dir = folder / "hostfile", folder / "run"
         self._calls = folder / "bin" / "calls"
 
@@ -37,6 +38,11 @@ class Scene:
 
     def trained(self) -> list[str]:
         return sorted(call for call in self.calls() if call.startswith("torchrun"))
+
+
+def free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @pytest.fixture
@@ -109,7 +115,7 @@ def test_with_min_hosts_it_starts_without_those_out_of_reach(scene: Scene) -> No
     first, second = scene.trained()
     assert "--nnodes 2:2 --nproc-per-node 2 --local-addr node-1" in first
     assert "--nproc-per-node 3 --local-addr node-2" in second
-    assert "--rdzv-endpoint node-1:29400" in first
+    assert f"--rdzv-endpoint node-1:{scene.port}" in first
 
 
 def test_it_stops_where_the_check_refuses(scene: Scene) -> None:
@@ -128,7 +134,9 @@ def test_a_port_in_use_is_named_with_one_that_is_free(scene: Scene) -> None:
 
 def test_a_host_with_another_time_is_named(scene: Scene) -> None:
     ssh = Path(scene.environment["PATH"].partition(":")[0]) / "ssh"
-    late = "if [[ $1 == node-2 && $2 == *' check '* ]]; then echo $(($(date +%s) - 90)) 29400; exit; fi\nexec bash"
+    late = (
+        f"if [[ $1 == node-2 && $2 == *' check '* ]]; then echo $(($(date +%s) - 90)) {scene.port}; exit; fi\nexec bash"
+    )
     ssh.write_text(ssh.read_text().replace("exec bash", late))
     result = scene.run()
     assert result.returncode == 2

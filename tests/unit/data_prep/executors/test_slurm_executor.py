@@ -13,6 +13,7 @@ import pytest
 from data_prep.executors import slurm_executor, slurm_jobs
 from data_prep.executors.slurm_jobs import RECORD_NAME, cancel_leftovers, queue_states
 from data_prep.executors.stage import TaskError
+from tests.slurm_stand_in import Queue
 from tests.unit.data_prep.example_steps import RefuseOuterJob, SleepRank, WriteRank, outputs
 from tests.unit.data_prep.executors.test_executor import ROOT, run
 
@@ -24,6 +25,17 @@ class EndByTimeLimit(WriteRank):
         if rank == 1:
             os.write(2, b"slurmstepd: error: *** STEP 1.0 ON n1 CANCELLED DUE TO TIME LIMIT ***\n")
             os.kill(os.getpid(), signal.SIGKILL)
+        super().run(data, rank, world_size)
+
+
+class WriteLast(WriteRank):
+    """Rank 2 writes its line once no task waits in the stand-in's queue any more."""
+
+    queue: Queue
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        while rank == 2 and any(state == "PENDING" for _, state, _ in self.queue.elements().values()):
+            time.sleep(0.05)
         super().run(data, rank, world_size)
 
 
@@ -88,10 +100,12 @@ def test_a_queue_that_stays_silent_ends_the_run_and_cancels_the_jobs(
 
 
 def test_a_failure_cancels_what_waits_and_lets_finish_what_runs(tmp_path: Path, slurm: Path) -> None:
-    step = WriteRank(tmp_path, failing=(0, 1))
+    step = WriteLast(tmp_path, failing=(0, 1))
+    step.queue = Queue(slurm)
     with pytest.raises(TaskError, match=r"^file a, line 3: bad; mend it\n1 other tasks failed too\nFinished"):
-        run(tmp_path, step, SLURM, tasks=40)
-    assert 0 < len(list(tmp_path.glob("*.out"))) < 38
+        run(tmp_path, step, [*SLURM, "executor.workers=3"], tasks=40)
+    assert (tmp_path / "2.out").exists()
+    assert len(list(tmp_path.glob("*.out"))) < 38
 
 
 def test_tasks_that_vanish_are_named_with_the_last_line_of_their_log(tmp_path: Path, slurm: Path) -> None:
