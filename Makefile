@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 $(TESTABLE): $(READY)
 	@echo "Installing what the checks need, and every extra ..."
 	@$(BIN)/pip install --quiet --use-pep517 --constraint constraints.txt \
-		--editable '.[quickstart,dev,chinese,warc,ray,dashboard,finetune,search,launch-checks]'
+		--editable '.[quickstart,dev,chinese,warc,ray,dashboard,finetune,search,real-weights,launch-checks]'
 	@touch $@
 
 test: lint types unit
@@ -46,8 +46,10 @@ lint: $(TESTABLE)
 types: $(TESTABLE)
 	$(BIN)/mypy
 
+# Tests of one process go two at a time; those of several ranks, and of whole commands, use the cores by themselves.
 unit: $(TESTABLE)
-	$(BIN)/pytest --durations=20
+	$(BIN)/pytest tests/unit --numprocesses=2 --dist=loadfile --durations=10
+	$(BIN)/pytest tests/distributed tests/integration --durations=20
 
 # The same tests at two thirds of their speed.
 coverage: $(TESTABLE)

@@ -9,8 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.slurm_stand_in import install
+
+# A busy machine may take any time for an example.
+settings.register_profile("lambert", deadline=None)
+settings.load_profile("lambert")
 
 
 def pytest_configure() -> None:

@@ -86,7 +86,7 @@ def two_phases(shards: Path, longer: Path, optimizer_state: str) -> str:
     return f"phases=[{first},{phase.format('long', longer, 6, data, optimizer_state)}]"
 
 
-@pytest.mark.parametrize("optimizer_state", ["carry", "reset"])
+@pytest.mark.parametrize("optimizer_state", ["carry", pytest.param("reset", marks=pytest.mark.slow)])
 def test_two_phases_are_one_run_that_can_be_cut_on_either_side_of_the_switch(
     worker_group, shards, tmp_path, optimizer_state
 ):

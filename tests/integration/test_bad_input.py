@@ -92,10 +92,13 @@ CASES: list[tuple[str, Callable[[Path], None], list[str], int, str]] = [
         r"600 is more than the 91",
     ),
 ]
+# What finds the other mistakes has tests in tests/unit.
+ALWAYS = {"unknown key", "no manifest", "cut shard", "vocabulary", "ranks"}
 
 
 @pytest.mark.parametrize(
-    ("change", "overrides", "world_size", "message"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+    ("change", "overrides", "world_size", "message"),
+    [pytest.param(*case[1:], id=case[0], marks=() if case[0] in ALWAYS else pytest.mark.slow) for case in CASES],
 )
 def test_a_mistake_is_named_once_and_ends_every_rank(shards, change, overrides, world_size, message):
     change(shards)

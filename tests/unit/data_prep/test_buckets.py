@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.buckets import (
@@ -19,7 +19,6 @@ from data_prep.documents import document_id
 
 
 @given(st.integers(1, 10**14), st.floats(0, 0.99))
-@settings(deadline=None)
 def test_buckets_that_no_one_sized_are_a_32nd_of_the_corpus_within_bounds(text_bytes: int, fraction: float) -> None:
     buckets = divide_corpus(text_bytes, bucket_bytes=None, held_out_fraction=fraction)
     share = text_bytes * (1 - fraction) / buckets.train
@@ -28,7 +27,6 @@ def test_buckets_that_no_one_sized_are_a_32nd_of_the_corpus_within_bounds(text_b
 
 
 @given(st.integers(1, 10**14), st.integers(1, 5000), st.integers(1, 10**6))
-@settings(deadline=None)
 def test_ranges_are_few_or_large_and_groups_hold_every_bucket(text_bytes: int, tasks: int, buckets: int) -> None:
     per_group = choose_buckets_per_group(text_bytes=text_bytes, num_tasks=tasks, num_buckets=buckets)
     groups = -(-buckets // per_group)
@@ -64,6 +62,5 @@ def test_nothing_is_held_out_at_fraction_zero() -> None:
 
 
 @given(st.binary(min_size=16, max_size=16), st.integers(1, 10**6))
-@settings(deadline=None)
 def test_a_bucket_is_in_range_for_every_id(identifier: bytes, num_buckets: int) -> None:
     assert 0 <= bucket_of(identifier, num_buckets) < num_buckets

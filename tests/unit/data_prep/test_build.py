@@ -34,7 +34,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.data())
 def test_taken_documents_are_those_of_a_loop(documents: TokenizedDocuments, data: st.DataObject) -> None:
     rows = np.array(data.draw(st.lists(st.integers(0, len(documents.ids) - 1), max_size=10)), dtype=int)
@@ -49,7 +49,7 @@ def test_taken_documents_are_those_of_a_loop(documents: TokenizedDocuments, data
     assert taken.document_sentences.tolist() == [len(sentences[row]) for row in rows]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.data())
 def test_documents_are_sorted_by_id_and_duplicates_dropped(documents: TokenizedDocuments, data: st.DataObject) -> None:
     count = len(documents.ids)

@@ -84,7 +84,7 @@ def test_the_older_names_of_robertas_files_are_found(folder: Path, tmp_path: Pat
 )
 @given(text=STRINGS)
 @example(text="Walk the <mask> or  <mask>, <s>not</s>")
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_transformers_loads_a_roberta_tokenizer_with_the_same_ids(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, without: list[str], text: str
 ) -> None:

@@ -36,7 +36,7 @@ def encoder() -> ByteEncoder:
 @given(sentences=st.lists(STRINGS, max_size=5))
 @example(sentences=["a\n  b", "a   b ", "!\x1c?", "a\x1c b", " 'said ''s", "don't'll", "", " ", "\u3000 a"])
 @example(sentences=["你好，世界。" * 9, "The walk", "你好 世界", "x" * 300])
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 def test_ids_and_word_starts_are_those_of_tokenizers(encoder: ByteEncoder, sentences: list[str]) -> None:
     oracle = own_tokenizer()
     oracle.encode_special_tokens = True
@@ -66,7 +66,7 @@ def test_the_words_of_known_characters_are_those_of_the_pre_tokenizer() -> None:
 
 
 @given(st.text(st.sampled_from(" \t\n\x1c'sStrelvmda1.,“”—éÀ"), max_size=30))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_words_are_cut_where_the_pre_tokenizer_cuts(piece: str) -> None:
     part = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
     assert "".join(byte_encoder._words(piece)) == piece
@@ -125,7 +125,7 @@ def decode(token_ids) -> str:  # type: ignore[no-untyped-def]
     st.text(st.one_of(st.characters(), st.sampled_from(list(".!?。！ \n\"'(A1"))), max_size=80),
     st.sampled_from(["en", "zh"]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_tokens_of_a_document_are_its_text_with_single_spaces(text: str, language: str) -> None:
     documents, _ = tokenize_texts([text], language, make_encoder(own_tokenizer()), 0)
     assert decode(documents.token_ids) == " ".join(clean_text(text).split())

@@ -1,7 +1,7 @@
 from itertools import chain, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.corpus_config import CorpusFormat
@@ -18,7 +18,6 @@ from tests.unit.data_prep.test_plan import corpus_file
 
 
 @given(st.lists(st.integers(0, 100), min_size=1), st.integers(1, 150))
-@settings(deadline=None)
 def test_tasks_hold_every_part_once_in_order_and_stay_under_the_limit(sizes: list[int], task_bytes: int) -> None:
     parts = [CorpusPart(path=f"/corpus/{number}", size=size) for number, size in enumerate(sizes)]
     groups = group_parts(parts, task_bytes)
@@ -30,7 +29,6 @@ def test_tasks_hold_every_part_once_in_order_and_stay_under_the_limit(sizes: lis
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1), st.integers(1, 300))
-@settings(deadline=None)
 def test_the_parts_of_a_file_follow_each_other_and_are_its_bytes(sizes: list[int], part_bytes: int) -> None:
     files = [corpus_file(number, size) for number, size in enumerate(sizes)]
     parts = cut_files(files, [CorpusFormat.jsonl], part_bytes)

@@ -21,7 +21,7 @@ def test_every_invisible_character_of_this_python_is_removed_and_no_other_is() -
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_cleaning_is_idempotent_and_leaves_folded_white_space(text: str) -> None:
     cleaned = clean_text(text)
     assert clean_text(cleaned) == cleaned

@@ -37,7 +37,7 @@ def tokenizers(lowercase: bool) -> tuple[Tokenizer, WordCacheEncoder, BertTokeni
 @given(sentences=st.lists(STRINGS, max_size=4))
 @example(sentences=["Unaffable [MASK] WALKED", "你好 a\u0301\u0301 #1", "x" * 300, "", "\u200b", " \n "])
 @example(sentences=["a\x0bb", "a\x1cb", "中\u0301\u0323", "\u0323\u0301 \u0323", "ΣΑΣ Σ."])
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_ids_are_those_of_transformers_bert_tokenizer(lowercase: bool, sentences: list[str]) -> None:
     _, encoder, oracle = tokenizers(lowercase)
     encoded = encoder.encode(sentences)
@@ -60,7 +60,7 @@ def test_the_chinese_characters_are_those_that_the_normalizer_parts() -> None:
 @pytest.mark.parametrize("parts_chinese", [True, False])
 @pytest.mark.parametrize("strip_accents", [True, False])
 @given(sentences=st.lists(STRINGS, max_size=4))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_ids_are_those_of_tokenizers_under_other_rules_of_its_bert_normalizer(
     parts_chinese: bool, strip_accents: bool, sentences: list[str]
 ) -> None:
@@ -75,7 +75,7 @@ def test_ids_are_those_of_tokenizers_under_other_rules_of_its_bert_normalizer(
 
 
 @given(text=STRINGS)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_word_starts_are_those_of_the_pre_tokenizer(text: str) -> None:
     tokenizer, encoder, _ = tokenizers(True)
     words = tokenizer.encode(text, add_special_tokens=False).word_ids
@@ -183,7 +183,7 @@ def test_with_jieba_a_word_of_several_characters_begins_once_and_ids_stay_the_sa
 
 
 @given(sentences=st.lists(STRINGS, max_size=3))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_segmented_words_are_unions_of_the_tokenizers_words(sentences: list[str]) -> None:
     pytest.importorskip("jieba", reason="jieba is not installed (the extra `chinese`)")
     tokenizer, encoder, _ = tokenizers(True)

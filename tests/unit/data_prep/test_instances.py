@@ -15,7 +15,7 @@ from tests.unit.data_prep.example_shards import TOKENIZER
 CLS, SEP = TOKENIZER.cls_id, TOKENIZER.sep_id
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.integers(0, 99))
 def test_instances_are_cls_a_sep_b_sep(documents: TokenizedDocuments, seed: int) -> None:
     pairs, _ = make_next_sentence_pairs(documents, max_seq_length=48, short_seq_prob=0.1, rng=generator(seed))
@@ -34,7 +34,7 @@ def test_instances_are_cls_a_sep_b_sep(documents: TokenizedDocuments, seed: int)
     np.testing.assert_array_equal(encoded.lengths, pairs.a_lengths + pairs.b_lengths + 3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.integers(8, 96), st.randoms(use_true_random=False))
 def test_instances_of_full_sentences_have_a_sep_where_a_document_ends(
     documents: TokenizedDocuments, max_seq_length: int, random: Random

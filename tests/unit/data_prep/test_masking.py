@@ -74,7 +74,7 @@ word_shares = st.sampled_from([None, 0.0, 0.4, 1.0])
 max_ngrams = st.sampled_from([1, 2, 3, 7])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(many_lengths, st.integers(1, 20), st.integers(0, 99), word_shares, max_ngrams)
 def test_masks_restore_the_input_and_spare_special_tokens(
     sizes: list[int], most: int, seed: int, word_share: float | None, max_ngram: int
@@ -97,7 +97,7 @@ def test_masks_restore_the_input_and_spare_special_tokens(
     assert not np.isin(seen[seen != MASK], SPECIAL_IDS).any()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(many_lengths, st.integers(1, 20))
 def test_each_instance_gets_the_number_of_google_research_bert(sizes: list[int], most: int) -> None:
     ids, lengths = instances(sizes)
@@ -112,7 +112,7 @@ def test_an_instance_with_fewer_ordinary_tokens_than_its_budget_masks_them_all()
     assert masked.positions.tolist() == [14]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.lists(st.integers(1, 6), max_size=12), min_size=1, max_size=6), st.integers(0, 99))
 def test_units_are_chosen_as_by_a_loop(sizes: list[list[int]], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -131,7 +131,7 @@ def test_units_are_chosen_as_by_a_loop(sizes: list[list[int]], seed: int) -> Non
     assert choose_units(order, unit_instances, unit_sizes, budget).tolist() == sorted(expected)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(many_lengths, st.integers(0, 99), st.sampled_from([0.3, 0.7]), max_ngrams)
 def test_whole_words_are_masked_whole_and_within_the_budget(
     sizes: list[int], seed: int, share: float, max_ngram: int
@@ -210,7 +210,7 @@ def test_the_same_seed_gives_the_same_masks_and_another_gives_others() -> None:
     assert (first.positions != other.positions).any()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(many_lengths, st.integers(0, 99), word_shares, max_ngrams)
 def test_the_masks_of_an_instance_depend_on_its_own_random_words_only(
     sizes: list[int], seed: int, word_share: float | None, max_ngram: int
@@ -240,7 +240,7 @@ def test_masks_are_those_of_the_first_release_that_drew_them_from_raw_words() ->
     assert masked.input_ids[flat_positions(masked, lengths)].tolist() == GOLDEN_SEEN
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 7), st.integers(0, 99))
 def test_units_are_joined_as_by_a_loop(stretches: list[int], max_ngram: int, seed: int) -> None:
     words = random_words(sum(stretches), seed)[:, 0]

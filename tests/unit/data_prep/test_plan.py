@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.buckets import Buckets
@@ -27,7 +27,6 @@ def corpus_file(number: int, size: int, suffix: str = ".txt") -> CorpusFile:
 
 
 @given(st.integers(1, 10**13), st.integers(1, 10**10), st.floats(0, 0.99))
-@settings(deadline=None)
 def test_a_bucket_is_expected_to_hold_at_most_bucket_bytes(size: int, bucket_bytes: int, fraction: float) -> None:
     plan = make_plan(
         [corpus_file(0, size)], [CorpusFormat.text], task_bytes=10**9, bucket_bytes=bucket_bytes,
@@ -80,7 +79,6 @@ def test_a_compressed_file_counts_as_more_text() -> None:
 
 
 @given(st.integers(1, 20), st.integers(0, 5), st.integers(1, 5))
-@settings(deadline=None)
 def test_build_tasks_cover_every_copy_of_every_bucket_once(train: int, held_out: int, dupe_factor: int) -> None:
     buckets = Buckets(train=train, held_out=held_out, held_out_fraction=0.1 if held_out else 0.0)
     tasks = [build_task(rank, buckets, dupe_factor) for rank in range(num_build_tasks(buckets, dupe_factor))]

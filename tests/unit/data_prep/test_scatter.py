@@ -47,7 +47,7 @@ def write(path: Path, parts: list[Rows], num_buckets: int, segment_tokens: int =
 
 
 @given(parts=st.lists(ROWS, max_size=4), num_buckets=st.integers(1, 5), segment_tokens=st.integers(1, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_document_is_read_back_from_its_bucket(
     tmp_path_factory: pytest.TempPathFactory, parts: list[Rows], num_buckets: int, segment_tokens: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_the_files_of_all_tasks_are_read_in_order(tmp_path: Path) -> None:
 
 
 @given(parts=st.lists(ROWS, min_size=1, max_size=3), segment_tokens=st.integers(1, 40))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_document_met_again_is_dropped_and_counted(
     tmp_path_factory: pytest.TempPathFactory, parts: list[Rows], segment_tokens: int
 ) -> None:
@@ -134,7 +134,7 @@ def test_a_missing_cut_or_altered_file_is_named_with_the_remedy(tmp_path: Path) 
 
 
 @given(ROWS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_documents_are_taken_and_joined_as_lists_would_be(rows: Rows) -> None:
     documents = tokenized(rows)
     order = np.array(sorted(range(len(rows)), key=lambda row: (row * 7919) % 13), dtype=np.int64)

@@ -14,7 +14,7 @@ GOLDEN_DRAWS = [0.8636041384431833, 0.8102878119028447, 0.7256628648903544]
 parts = st.lists(st.one_of(st.integers(0, 2**63), st.text(max_size=8)), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(parts, parts)
 def test_other_parts_give_another_seed(left: list[int | str], right: list[int | str]) -> None:
     assert (derive_seed(*left) == derive_seed(*right)) == (left == right)
@@ -24,7 +24,7 @@ def test_a_number_and_its_text_are_different_parts() -> None:
     assert derive_seed("1", 2) != derive_seed(1, "2")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(parts, st.sampled_from([8, 64, 128, 512]))
 def test_a_seed_has_the_bits_asked_for(values: list[int | str], bits: int) -> None:
     assert 0 <= derive_seed(*values, bits=bits) < 1 << bits
@@ -44,7 +44,7 @@ def test_another_process_with_another_hash_seed_draws_the_same() -> None:
     assert int(output.stdout) == derive_seed("a", 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 300), st.integers(0, 100))
 def test_a_permutation_has_every_number_once(count: int, seed: int) -> None:
     assert sorted(permutation(count, seed).tolist()) == list(range(count))

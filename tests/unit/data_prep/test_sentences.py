@@ -10,7 +10,7 @@ from data_prep.sentences import as_in_running_text, check_language, split_senten
     st.text(alphabet=st.one_of(st.characters(), st.sampled_from(list(".!?。！ \n\"'(A1")))),
     st.sampled_from(["en", "zh"]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_sentences_hold_all_of_the_text_in_order(text: str, language: str) -> None:
     cleaned = clean_text(text)
     sentences = split_sentences(cleaned, language)
@@ -22,7 +22,7 @@ def test_sentences_hold_all_of_the_text_in_order(text: str, language: str) -> No
     st.text(alphabet=st.one_of(st.characters(), st.sampled_from(list(".!?。！ \n\"'(A1")))),
     st.sampled_from(["en", "zh"]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_sentences_of_running_text_are_the_text_with_single_spaces(text: str, language: str) -> None:
     cleaned = clean_text(text)
     sentences = split_sentences(cleaned, language)

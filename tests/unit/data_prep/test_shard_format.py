@@ -92,7 +92,7 @@ def rows_by_a_loop(block: Block, rows: list[int]) -> Block:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(blocks)
 def test_a_block_survives_its_encoding(block: Block) -> None:
     decoded = decode_block(encode_block(block, "key", DTYPES))
@@ -101,14 +101,14 @@ def test_a_block_survives_its_encoding(block: Block) -> None:
     assert decoded.instance_lengths.dtype == np.uint8
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(blocks, st.lists(st.integers(0, 8), max_size=12))
 def test_take_is_a_loop_over_rows(block: Block, wanted: list[int]) -> None:
     rows = [row for row in wanted if row < block.num_sequences]
     assert_same(block.take(np.array(rows, dtype=int)), rows_by_a_loop(block, rows))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=4), st.booleans())
 def test_concatenated_blocks_give_back_their_rows(seeds: list[int], masks: bool) -> None:
     parts = [random_block(seed, 1 + seed % 5, masks=masks) for seed in seeds]
@@ -120,7 +120,7 @@ def test_concatenated_blocks_give_back_their_rows(seeds: list[int], masks: bool)
     assert whole.num_sequences == first
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=20), st.data())
 def test_ragged_indices_are_the_flat_places_of_the_rows(lengths: list[int], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=20))
@@ -195,7 +195,7 @@ def test_a_truncated_block_never_gives_a_cut_column() -> None:
     assert num_refused > len(data) // 128 // 2
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=2000))
 def test_garbage_is_no_block_and_no_index(data: bytes) -> None:
     with pytest.raises(ValueError):
@@ -225,7 +225,7 @@ def test_dtypes_are_the_smallest_that_hold_the_limits(
     assert set(dtypes) == {field.name for field in fields(Block)}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2**62), st.integers(0, 2**40), st.integers(0, 2**31 - 1), st.integers(0, 2**32 - 1)),

@@ -14,7 +14,7 @@ def encoder() -> Encoder:
 
 
 @given(st.lists(st.one_of(TEXTS, st.text(LETTERS + " .\n", max_size=40)), max_size=6))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_documents_are_those_of_a_loop_over_texts_and_sentences(texts: list[str]) -> None:
     tokenizer = wordpiece_tokenizer(VOCABULARY, lowercase=True, source="test")
     tokenizer.encode_special_tokens = True

@@ -13,7 +13,7 @@ def shown(*tokens: str | tuple[str, str]) -> list[ShownToken]:
 
 
 @given(STRINGS)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_bytes_of_tokens_are_those_of_the_text(text: str) -> None:
     tokenizer = byte_bpe()
     tokens = tokenizer.encode(text.replace("<", ""), add_special_tokens=False).tokens

@@ -33,7 +33,7 @@ def attention_by_loop(query: Tensor, key: Tensor, value: Tensor, lengths: list[i
     return torch.cat([torch.stack(rows[i : i + heads], 1) for i in range(0, len(rows), heads)])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths_of_instances)
 def test_attention_and_its_gradient_are_those_of_each_instance_alone(lengths: list[int]) -> None:
     qkv = random_qkv(sum(lengths))
@@ -46,7 +46,7 @@ def test_attention_and_its_gradient_are_those_of_each_instance_alone(lengths: li
     torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=1e-4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths_of_instances)
 def test_groups_hold_every_instance_once_and_pad_little(lengths: list[int]) -> None:
     groups = group_by_length(lengths)
@@ -57,7 +57,7 @@ def test_groups_hold_every_instance_once_and_pad_little(lengths: list[int]) -> N
         assert min(members) >= SHORTEST_IN_GROUP * members[0]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths_of_instances)
 def test_every_token_has_one_slot_and_padding_is_masked(lengths: list[int]) -> None:
     plan = plan_groups(lengths, CPU)

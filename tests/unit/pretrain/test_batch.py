@@ -15,7 +15,7 @@ def block_of(seed: int, sequences: int) -> Block:
     return random_block(np.random.default_rng(seed), sequences=sequences, vocab_size=64, max_length=20)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), sequences=st.integers(1, 12))
 def test_flat_batch_is_the_instances_one_after_another(seed: int, sequences: int) -> None:
     block = block_of(seed, sequences)

@@ -22,7 +22,7 @@ def loss_of(logits: PretrainingLogits, batch: MicroBatch) -> torch.Tensor:
     return mlm + F.cross_entropy(logits.nsp_logits.float(), batch.next_sentence_labels)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(2, 24), min_size=2, max_size=8))
 def test_an_instance_has_the_same_logits_in_any_company(lengths: list[int]) -> None:
     config = tiny_config(num_hidden_layers=2)

@@ -70,7 +70,7 @@ def assert_same_logits(
 
 
 @pytest.mark.parametrize(("name", "with_pairs"), HEADS)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(data=st.data(), lengths=lengths_of_instances, seed=st.integers(0, 1000), pad_token_id=st.integers(0, 5))
 def test_our_weights_give_the_same_logits_in_transformers(
     name: str, with_pairs: bool, data: st.DataObject, lengths: list[int], seed: int, pad_token_id: int
@@ -83,7 +83,7 @@ def test_our_weights_give_the_same_logits_in_transformers(
 
 
 @pytest.mark.parametrize(("name", "with_pairs"), HEADS)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(data=st.data(), lengths=lengths_of_instances, seed=st.integers(0, 1000), pad_token_id=st.integers(0, 5))
 def test_transformers_weights_give_the_same_logits_here(
     name: str, with_pairs: bool, data: st.DataObject, lengths: list[int], seed: int, pad_token_id: int

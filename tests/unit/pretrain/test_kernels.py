@@ -78,7 +78,7 @@ def test_bf16_instructions_are_those_the_kernel_lists() -> None:
     assert cpu_multiplies_bf16() == bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(probability=st.floats(0.01, 0.95), seed=st.integers(0, 2**31))
 def test_dropout_zeroes_its_share_and_keeps_the_mean(probability: float, seed: int) -> None:
     torch.manual_seed(seed)

@@ -117,7 +117,7 @@ def test_dynamic_masks_are_like_static_ones(tmp_path: Path, kind: list[str]) -> 
     assert (ours["shown as"].sum(axis=0) > 0).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_a_sequence_gets_the_same_masks_whatever_lies_beside_it(
     directories: Callable[[list[str]], Path], data: st.DataObject, kind: list[str]

@@ -113,7 +113,7 @@ def test_utilization_is_one_at_the_peak() -> None:
     assert model_flops_utilization(6 * 10**12, seconds=2.0, num_devices=3, peak_tflops=1.0) == pytest.approx(1.0)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     layers=st.integers(1, 3),
     heads=st.integers(1, 3),

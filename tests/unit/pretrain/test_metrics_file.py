@@ -36,7 +36,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 values = st.floats() | st.integers() | st.booleans() | st.none()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.dictionaries(st.text(max_size=8).filter(lambda key: key != "step"), values), st.integers(0))
 def test_a_record_comes_back_to_the_last_bit(fields: dict[str, float | int | None], step: int) -> None:
     record: Record = {"step": step, **fields}
@@ -132,7 +132,7 @@ def test_a_rollback_that_was_killed_half_way_repeats_no_line(tmp_path: Path) -> 
     assert lines(tmp_path / "metrics.discarded.jsonl") == RECORDS[2:]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.sets(st.integers(1, 50)), st.integers(0, 60))
 def test_every_line_is_kept_or_discarded(steps: set[int], beyond: int) -> None:
     written = [encode_record({"step": step}) for step in sorted(steps)]

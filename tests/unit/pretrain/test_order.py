@@ -31,7 +31,7 @@ def make_order(blocks: list[list[int]], streams: int, share: int, seed: int = 1)
     return PhaseOrder(seed=seed, phase=0, shard_sequences=sizes, num_streams=streams, global_batch_size=streams * share)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(blocks=SHARDS, streams=st.integers(1, 6), seed=st.integers(0, 99), epoch=st.integers(0, 3))
 def test_every_sequence_is_read_at_most_once_per_epoch_and_all_but_a_remainder(blocks, streams, seed, epoch):
     if sum(map(sum, blocks)) < streams:
@@ -45,7 +45,7 @@ def test_every_sequence_is_read_at_most_once_per_epoch_and_all_but_a_remainder(b
     assert len(everything) - len(read) == order.left_out == order.num_sequences % streams
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(blocks=SHARDS, streams=st.integers(1, 4), share=st.integers(1, 7))
 def test_the_batch_size_cuts_the_stream_and_does_not_reorder_it(blocks, streams, share):
     if sum(map(sum, blocks)) < streams:

@@ -65,7 +65,7 @@ def test_series_picks_the_lines_that_have_the_key() -> None:
     assert series([*records, {"step": 5, "x": 0.5}], "x") == ([1, 5], [2, 0.5])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-100, 100), max_size=60), st.integers(2, 20))
 def test_running_mean_is_the_mean_of_the_neighbours(values: list[float], window: int) -> None:
     means = running_mean(values, window)

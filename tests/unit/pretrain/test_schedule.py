@@ -23,7 +23,7 @@ def schedules(draw: st.DrawFn) -> tuple[int, LrScheduleConfig]:
     return max_steps, schedule
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(schedules())
 def test_rate_rises_to_the_peak_and_then_falls(case: tuple[int, LrScheduleConfig]) -> None:
     max_steps, schedule = case
@@ -35,7 +35,7 @@ def test_rate_rises_to_the_peak_and_then_falls(case: tuple[int, LrScheduleConfig
     assert rates[max(warmup - 1, 0)] == PEAK
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(schedules())
 def test_no_step_is_wasted_at_rate_zero(case: tuple[int, LrScheduleConfig]) -> None:
     max_steps, schedule = case
@@ -43,7 +43,7 @@ def test_no_step_is_wasted_at_rate_zero(case: tuple[int, LrScheduleConfig]) -> N
     assert min(rates) > 0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(schedules())
 def test_rate_is_that_of_transformers_one_step_ahead_during_the_warmup(case: tuple[int, LrScheduleConfig]) -> None:
     max_steps, schedule = case

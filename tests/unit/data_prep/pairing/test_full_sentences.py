@@ -7,7 +7,7 @@ from data_prep.tokenized import TokenizedDocuments, take_documents
 from tests.unit.data_prep.example_documents import documents_of, documents_strategy, prose_like_documents
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(documents_strategy(), st.integers(8, 96))
 def test_instances_are_those_of_a_loop_over_sentences(documents: TokenizedDocuments, max_seq_length: int) -> None:
     is_first = np.zeros(len(documents.sentence_lengths), dtype=bool)

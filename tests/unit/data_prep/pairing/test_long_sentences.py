@@ -7,7 +7,7 @@ from data_prep.tokenized import TokenizedDocuments
 from tests.unit.data_prep.example_documents import documents_of, documents_strategy
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(documents_strategy(max_sentence=200), st.integers(5, 60))
 def test_parts_are_the_same_tokens_in_the_same_documents(documents: TokenizedDocuments, max_tokens: int) -> None:
     parts, num_split = split_long_sentences(documents, max_tokens)
@@ -23,7 +23,7 @@ def test_parts_are_the_same_tokens_in_the_same_documents(documents: TokenizedDoc
     np.testing.assert_array_equal(old_ends, new_ends)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(61, 2000), st.integers(5, 60))
 def test_where_every_token_is_a_word_parts_are_equal_and_half_at_most(length: int, max_tokens: int) -> None:
     parts, _ = split_long_sentences(documents_of([[length]], word_start_share=1), max_tokens)

@@ -23,7 +23,7 @@ from tests.unit.data_prep.example_pairs import (
 make = maker(make_next_sentence_pairs, max_seq_length=32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.integers(8, 64), st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 99))
 def test_every_token_is_used_once_or_counted(
     documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float, seed: int
@@ -38,7 +38,7 @@ def test_every_token_is_used_once_or_counted(
     assert statistics["tokens_borrowed"] == pairs.b_lengths[is_random].sum()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.integers(8, 64), st.integers(0, 99))
 def test_segments_are_what_their_label_says(documents: TokenizedDocuments, max_seq_length: int, seed: int) -> None:
     pairs, statistics = make(documents, max_seq_length=max_seq_length, seed=seed)
@@ -58,7 +58,7 @@ def test_segments_are_what_their_label_says(documents: TokenizedDocuments, max_s
     np.testing.assert_array_equal(document_at(documents, b_stops - 1), of_b)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(documents_strategy(), st.integers(0, 99))
 def test_segments_meet_at_sentence_ends_or_at_counted_cuts_before_words(
     documents: TokenizedDocuments, seed: int
@@ -189,7 +189,7 @@ def test_where_one_document_is_nearly_all_its_random_segments_come_from_the_othe
     assert (of_b > 0).mean() > 0.95
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50)), min_size=2, max_size=30))
 def test_the_nearest_place_of_another_document_is_that_of_a_search(places: list[tuple[int, int]]) -> None:
     places = sorted(places, key=lambda place: place[1])

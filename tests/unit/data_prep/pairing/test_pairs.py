@@ -21,7 +21,7 @@ def one_pair(a: tuple[int, int], b: tuple[int, int], label: bool = False) -> Seg
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 60))
 def test_truncation_takes_one_token_at_a_time_from_the_longer_segment(a: int, b: int, max_tokens: int) -> None:
     cut = truncate_outer_ends(one_pair((100, 100 + a), (100 + a, 100 + a + b)), max_tokens)

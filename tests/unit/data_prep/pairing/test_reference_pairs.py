@@ -24,7 +24,7 @@ from tests.unit.data_prep.example_pairs import (
 make = maker(make_reference_pairs, max_seq_length=128)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.integers(8, 64), st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 99))
 def test_every_token_is_used_once_or_counted(
     documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float, seed: int
@@ -37,7 +37,7 @@ def test_every_token_is_used_once_or_counted(
     assert (pairs.a_lengths + pairs.b_lengths <= max_seq_length - 3).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(documents_strategy(max_sentence=14), st.integers(0, 99))
 def test_random_segments_run_to_the_target_or_to_the_end_of_their_document(
     documents: TokenizedDocuments, seed: int

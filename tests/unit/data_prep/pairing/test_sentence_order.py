@@ -23,7 +23,7 @@ from tests.unit.data_prep.example_pairs import (
 make = maker(make_sentence_order_pairs, max_seq_length=32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(), st.integers(8, 64), st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 99))
 def test_every_token_is_used_once_or_counted(
     documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float, seed: int
@@ -36,7 +36,7 @@ def test_every_token_is_used_once_or_counted(
     assert statistics["swapped_pairs"] == pairs.labels.sum()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents_strategy(max_sentence=14), st.integers(32, 64), st.integers(0, 99))
 def test_the_segments_are_neighbours_and_the_label_says_which_came_first(
     documents: TokenizedDocuments, max_seq_length: int, seed: int

@@ -3,7 +3,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.corpus_config import CorpusFormat
@@ -14,7 +14,6 @@ FIELDS = st.text(st.sampled_from('ab,"\n\r\t é'), max_size=12)
 
 
 @given(st.lists(st.tuples(FIELDS, FIELDS), max_size=8), st.sampled_from([".csv", ".tsv"]))
-@settings(deadline=None)
 def test_what_the_csv_module_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], suffix: str
 ) -> None:

@@ -94,7 +94,7 @@ def test_bad_documents_are_left_out_and_those_around_them_read(tmp_path: Path) -
     ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 @pytest.mark.parametrize("corpus_format", list(PIECES))
 def test_byte_ranges_read_one_by_one_are_the_file_read_once(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pretrain.report.downsample import pick, thin
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(1, 40))
 def test_few_points_keep_extremes_and_the_mean_of_all(values: list[float], most: int) -> None:
     column = np.array(values)
