@@ -19,7 +19,8 @@ DOCUMENTS = [
     ROOT / "benchmarks" / "README.md",
     ROOT / "docker" / "README.md",
     ROOT / "launch" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 CODE_BLOCK = re.compile(r"^```.*?^```\n|(?:^ {4}[^\n]*\n)+", flags=re.DOTALL | re.MULTILINE)
 SCHEMAS = {"data_prep": DataPrepConfig, "pretrain": PretrainConfig, "pretrain.export": ExportConfig}
@@ -45,12 +46,20 @@ def test_the_readme_shows_the_commands_it_promises():
     assert {"data_prep", "data_prep.audit", "data_prep.show", "pretrain", "pretrain.export"} <= modules
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def anchors(document: Path) -> set[str]:
+    """Return what links into a document may end with, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.*)$", CODE_BLOCK.sub("", document.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_paths_and_make_targets_in_the_documents_exist(document):
     text = document.read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (document.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
+        target = document.parent / link if link else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
     for path in re.findall(r"`((?:benchmarks|conf|data_prep|docs|launch|pretrain|tests)/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path
     for target in re.findall(r"^ {4}make (\w+)|`make (\w+)`", text, flags=re.MULTILINE):
