@@ -69,6 +69,7 @@ class TokenizerConfig:
 
     kind: TokenizerKind
     vocab_file: str | None
+    add_words_file: str | None  # new words, one a line: tokens after those of `vocab_file`; WordPiece only
     lowercase: bool | None  # for a vocab.txt or trained WordPiece (null: true); a tokenizer.json says it itself
     vocab_size: int | None  # of a trained vocabulary: an upper bound, small corpora give fewer; null: as published
     train_bytes: int  # text bytes the training reads at most, spread evenly over the corpus files
@@ -84,6 +85,10 @@ class TokenizerConfig:
         smallest = SMALLEST_SIZES[self.kind]
         remedy = f"at least {smallest} with tokenizer.kind={self.kind.value}"
         require(self.vocab_size >= smallest, "tokenizer.vocab_size", self.vocab_size, remedy)
+        words, remedy = self.add_words_file, "name the vocabulary that it extends: tokenizer.vocab_file=DIR/vocab.txt"
+        require(words is None or self.vocab_file is not None, "tokenizer.add_words_file", words, remedy)
+        remedy = "null with tokenizer.kind=byte_bpe, which has bytes for every word"
+        require(words is None or may_lower, "tokenizer.add_words_file", words, remedy)
         require(self.train_bytes > 0, "tokenizer.train_bytes", self.train_bytes, "a positive number of bytes")
 
 

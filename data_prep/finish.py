@@ -84,7 +84,7 @@ def find_finished(config: DataPrepConfig, files: Sequence[CorpusFile], tokenizer
     if not differences and manifest.statistics["corpus"] != describe_corpus(files):
         differences = ["the files of corpus.paths have changed"]
     if tokenizer_sha256 not in (None, manifest.tokenizer.sha256):
-        differences.append("the content of tokenizer.vocab_file has changed")
+        differences.append("the content of tokenizer.vocab_file has changed, or that of tokenizer.add_words_file")
     if differences:
         raise ValueError(
             f"{output_dir} holds finished shards of another config ({'; '.join(differences)}); "
@@ -117,14 +117,14 @@ def withdraw_manifest(output_dir: Path) -> None:
 
 def _without_places(recorded: dict[str, Any]) -> dict[str, Any]:
     # Contents are compared apart: the corpus by `describe_corpus`, a vocabulary by the tokenizer's sha256.
-    vocab_file = "a file" if recorded["tokenizer"]["vocab_file"] else None
+    named = {name: "a file" if recorded["tokenizer"].get(name) else None for name in ("vocab_file", "add_words_file")}
     tokenizer = {"kind": TokenizerKind.wordpiece.value, **recorded["tokenizer"]}  # older releases had no other
     corpus = recorded["corpus"]
     sources = [{**source, "paths": None} for source in corpus.get("sources", [])]  # older releases had none
     return {
         **recorded,
         "corpus": {**corpus, "paths": None, "sources": sources},
-        "tokenizer": {**tokenizer, "vocab_file": vocab_file},
+        "tokenizer": {**tokenizer, **named},
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from data_prep.added_words import add_words
 from data_prep.config import DataPrepConfig, TokenizerConfig, TokenizerKind
 from data_prep.corpus import CorpusFile
 from data_prep.executors.progress import open_bar
@@ -25,12 +26,21 @@ READINGS = {TokenizerKind.wordpiece: 2, TokenizerKind.byte_bpe: 1}  # of the sam
 
 
 def load_vocabulary(config: DataPrepConfig) -> Tokenizer | None:
-    """Return the tokenizer of `tokenizer.vocab_file`, None when a vocabulary is to be trained."""
+    """Return the tokenizer of `tokenizer.vocab_file` with the words of `tokenizer.add_words_file`, and print how many.
+
+    None when a vocabulary is to be trained.
+    """
     tokenizer = config.tokenizer
     if tokenizer.vocab_file is None:
         return None
     assert tokenizer.lowercase is not None, "TokenizerConfig replaces null"
-    return load_tokenizer(Path(tokenizer.vocab_file), lowercase=tokenizer.lowercase, kind=tokenizer.kind)
+    loaded = load_tokenizer(Path(tokenizer.vocab_file), lowercase=tokenizer.lowercase, kind=tokenizer.kind)
+    if tokenizer.add_words_file is None:
+        return loaded
+    extended, known = add_words(loaded, Path(tokenizer.add_words_file))
+    new = extended.get_vocab_size() - loaded.get_vocab_size()
+    print(f"vocabulary: {new:,} new words from {tokenizer.add_words_file}; {known:,} were tokens already", flush=True)
+    return extended
 
 
 def train_or_reuse_tokenizer(config: DataPrepConfig, files: Sequence[CorpusFile]) -> Tokenizer:

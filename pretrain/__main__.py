@@ -1,37 +1,32 @@
 """`torchrun … -m pretrain shards_dir=DIR run_dir=DIR …`: train, or go on with the training that `run_dir` holds."""
 
-import os
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 
 from conf.compose import to_dict
-from data_prep.manifest import HELD_OUT, TRAIN
+from data_prep.manifest import HELD_OUT
 from pretrain.agreement import require_agreement, start_together
-from pretrain.checkpoint.restore import Checkpoint, restore
 from pretrain.checkpoint.save import set_aside_after
 from pretrain.checkpoint.saver import Saver
 from pretrain.config import PretrainConfig
 from pretrain.data.masks import dynamic_masking
-from pretrain.data.order import streams_of
 from pretrain.data.reader import BlockReader
 from pretrain.distributed import Ranks, leave_at_once, report_failure
-from pretrain.engine import Engine, build_engine
+from pretrain.engine import Engine
 from pretrain.evaluate import evaluate
 from pretrain.loop import Actions, Intervals, train
-from pretrain.model.bert import BertForPretraining
 from pretrain.observation import Observation, start_recorder
 from pretrain.phases import RunState, locate, total_steps
 from pretrain.run_check import Checked, check
 from pretrain.run_directory import prepare_run_directory
 from pretrain.run_events import record_start
 from pretrain.run_status import FailureStatus, RunStatus, Standing, describe_ending, ending, write_ending, write_status
-from pretrain.seeds import model_seed
-from pretrain.step import PhaseData, Training, run_steps
+from pretrain.start import describe_start, start_engine, start_training
+from pretrain.step import run_steps
 from pretrain.step_watch import StepWatch
 from pretrain.stop import StopRequest
 from pretrain.track.metrics import Record
@@ -82,7 +77,12 @@ def run(config: PretrainConfig, ranks: Ranks, stop: StopRequest) -> bool:
             status = ending(step, total_steps=total, stop_after=config.stop_after, reasons=[])
             ranks.broadcast(lambda: write_status(run_dir, status))
             return True
-        ranks.broadcast(lambda: prepare_run_directory(run_dir, to_dict(config), checked.shards, checked.manifests))
+        initial_weights = checked.described.get("initial_weights")
+        ranks.broadcast(
+            lambda: prepare_run_directory(
+                run_dir, to_dict(config), checked.shards, checked.manifests, initial_weights=initial_weights
+            )
+        )
         hosts = ranks.gather(socket.gethostname())
         record_start(config, ranks, hosts, step=step, total_steps=total)
         ranks.broadcast(lambda: set_aside_after(run_dir / "checkpoints", step))
@@ -132,7 +132,7 @@ def train_to_end(
             saved=recorder.checkpoint,
         ) as saver,
     ):
-        for note in (describe_start(engine, ranks, checked.checkpoint), *checked.plan.notes):
+        for note in (describe_start(engine, ranks, checked), *checked.notes):
             recorder.note(note)
         final = train(
             watch.follow(observation.follow(run_steps(training, state=state, last_step=last_step), start=state.step)),
@@ -146,55 +146,6 @@ def train_to_end(
         status = ending(final.step, total_steps=total, stop_after=config.stop_after, reasons=reasons)
         recorder.note(describe_ending(status, run_dir))
     return status
-
-
-def start_engine(config: PretrainConfig, checked: Checked, ranks: Ranks) -> Engine:
-    """Return the model under DeepSpeed, with the checkpoint's weights and optimizer state if there is one."""
-    if config.engine.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    torch.manual_seed(model_seed(config.seed))
-    plan, checkpoint = checked.plan, checked.checkpoint
-    model = ranks.together(
-        lambda: BertForPretraining(
-            plan.model,
-            config.kernels,
-            with_pairs=plan.with_pairs,
-            activation_checkpointing=config.engine.activation_checkpointing,
-        )
-    )
-    engine = build_engine(model.to(ranks.device), config.engine, config.optimizer, config.kernels)
-    if checkpoint is not None:
-        ranks.together(lambda: restore(engine, checkpoint))
-        engine.refresh_weights()
-    return engine
-
-
-def start_training(
-    config: PretrainConfig, checked: Checked, engine: Engine, ranks: Ranks, stop: StopRequest
-) -> Training:
-    """Return what the steps work with."""
-    return Training(
-        engine=engine,
-        phases=phase_data(config, checked, ranks),
-        ranks=ranks,
-        stop=stop,
-        seed=config.seed,
-        max_bad_steps=config.max_bad_steps,
-        checkpoints=Path(config.run_dir) / "checkpoints",
-    )
-
-
-def phase_data(config: PretrainConfig, checked: Checked, ranks: Ranks) -> list[PhaseData]:
-    """Return every phase with its order and a reader for this rank's streams."""
-    phases = []
-    for phase, order, directory, manifest in zip(
-        config.phases, checked.plan.orders, checked.shards, checked.manifests, strict=True
-    ):
-        own_streams = streams_of(ranks.rank, world_size=ranks.world_size, num_streams=order.num_streams)
-        reader = BlockReader(directory, manifest.splits[TRAIN], len(own_streams))
-        phases.append(PhaseData(config=phase, order=order, reader=reader, masking=dynamic_masking(manifest)))
-    return phases
 
 
 def intervals(config: PretrainConfig) -> Intervals:
@@ -241,13 +192,6 @@ def actions(
         progress=recorder.progress,
         note=recorder.note,
     )
-
-
-def describe_start(engine: Engine, ranks: Ranks, checkpoint: Checkpoint | None) -> str:
-    """Return one line on what starts."""
-    parameters = sum(shape.numel() for shape in engine.layout.shapes.values())
-    begin = "from scratch" if checkpoint is None else f"from {checkpoint.directory.name}"
-    return f"{parameters / 1e6:.1f} M parameters on {ranks.world_size} × {ranks.device.type}, {begin}"
 
 
 if __name__ == "__main__":

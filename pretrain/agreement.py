@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from conf.compose import compose, differing, fingerprint, flatten, to_dict
+from conf.compose import differing, fingerprint, flatten, to_dict
 from pretrain.config import PretrainConfig
 from pretrain.distributed import LostRanksError, Ranks, start_ranks
+from pretrain.init_from import compose_run
 
 PACKAGES = ("conf", "data_prep", "pretrain")
 LIBRARIES = ("deepspeed", "torch")
@@ -56,7 +57,7 @@ def start_together(arguments: Sequence[str]) -> tuple[PretrainConfig, Ranks]:
 
 def _compose(arguments: Sequence[str]) -> PretrainConfig | ValueError:
     try:
-        return compose("pretrain", PretrainConfig, arguments)
+        return compose_run(arguments)
     except ValueError as error:
         return error
 

@@ -28,7 +28,7 @@ def suspect_places(
 ) -> list[str]:
     """Return the places, SHARD:BLOCK:ROW, of the first of this rank's sequences whose loss is not finite.
 
-    `losses` is float64 [micro-batches, 4], as `accumulate_gradients` returns it; `step` counts within the phase;
+    `losses` is float64 [micro-batches, 6], as `accumulate_gradients` returns it; `step` counts within the phase;
     `size` is the micro-batch size. A sequence is a suspect with all of its micro-batch; where every loss is finite (the
     gradient is not), none is.
     """

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conf.checks import require
-from conf.compose import compose
 from pretrain.checkpoint.room import require_room
 from pretrain.checkpoint.save import list_tags
-from pretrain.config import PretrainConfig
 from pretrain.data.storage import PIPE
+from pretrain.distillation.student import projection_elements
 from pretrain.distributed import PlannedRanks
 from pretrain.grace import require_grace
+from pretrain.init_from import compose_run
 from pretrain.model.size import count_parameters
 from pretrain.phases import total_steps
 from pretrain.run_check import Checked, all_shards, check
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def check_command(overrides: Sequence[str], *, world_size: int, grace_seconds: float | None) -> list[str]:
     """Return a line on each thing that was checked. Raises ValueError or OSError for the first that is wrong."""
-    config = compose("pretrain", PretrainConfig, overrides)
+    config = compose_run(overrides)
     ranks = PlannedRanks(world_size=world_size)
     checked = check(config, ranks, hash_checkpoint=False)
     run_dir, step, total = Path(config.run_dir), checked.state.step, total_steps(config.phases)
@@ -52,13 +52,14 @@ def check_command(overrides: Sequence[str], *, world_size: int, grace_seconds: f
     lines = [
         f"ranks: {world_size} for {streams} streams; ZeRO stage {config.engine.zero_stage}, "
         f"{config.engine.precision.value}",
-        *checked.plan.notes,
+        *checked.notes,
         *describe_shards(checked, ranks),
         describe_run(checked, run_dir, total),
         require_room(
             run_dir,
             config.checkpoint,
-            elements=count_parameters(checked.plan.model, with_pairs=checked.plan.with_pairs),
+            elements=count_parameters(checked.plan.model, with_pairs=checked.plan.with_pairs)
+            + projection_elements(checked.plan.model, checked.teacher),
             world_size=world_size,
             existing=len(list_tags(run_dir / "checkpoints")),
             step=step,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conf.checks import require
+from pretrain.distillation_config import DistillationConfig
 from pretrain.engine_config import EngineConfig, OptimizerConfig
-from pretrain.model_config import ModelConfig
+from pretrain.model_config import RunModelConfig
 from pretrain.tracking_config import ProfileConfig, TrackingConfig
 
 
@@ -149,7 +150,8 @@ class PretrainConfig:
     seed: int
     max_bad_steps: int  # so many steps in a row without a finite loss and gradient end the run
     kernels: Kernels
-    model: ModelConfig
+    model: RunModelConfig
+    distillation: DistillationConfig
     optimizer: OptimizerConfig
     lr_schedule: LrScheduleConfig
     data: DataConfig

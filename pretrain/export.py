@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging as transformers_logging
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from conf.checks import require_vacant
-from conf.compose import Schema, compose
+from conf.compose import compose
 from pretrain.checkpoint.restore import load_full_weights, newest_checkpoint, read_checkpoint
+from pretrain.distillation.student import without_projections
 from pretrain.model.hf_directory import export_model
 from pretrain.model_card import model_card
-from pretrain.model_config import ModelConfig
+from pretrain.saved_config import read_model, read_section
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
 from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR
 from pretrain.tracking_config import TrackingConfig
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 def export_run(run_dir: Path, output_dir: Path, tag: str | None) -> None:
     """Export one checkpoint of a run and say so. Raises ValueError naming the file or directory that is not right."""
     require_vacant("output_dir", output_dir)
-    model = read_model_config(run_dir)
+    model = read_model(run_dir)
     checkpoint = newest_checkpoint(run_dir) if tag is None else run_dir / "checkpoints" / tag
     state = read_checkpoint(checkpoint).state
     progress = {"step": state.step, "sequences_seen": state.sequences_seen, "tokens_seen": state.tokens_seen}
@@ -58,31 +57,13 @@ def export_run(run_dir: Path, output_dir: Path, tag: str | None) -> None:
         model, progress=progress, data=read_data(run_dir), metrics=held_out_metrics_at(run_dir, state.step)
     )
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    difference = export_model(load_full_weights(checkpoint), model, run_dir / TOKENIZER_DIR, output_dir, card)
+    weights = without_projections(load_full_weights(checkpoint))
+    difference = export_model(weights, model, run_dir / TOKENIZER_DIR, output_dir, card)
     print(
         f"exported {checkpoint} to {output_dir}; reloaded with transformers, "
         f"its logits differ from ours by at most {difference:.2g}"
     )
     list_in_tracker(run_dir, output_dir, checkpoint.name, progress)
-
-
-def read_model_config(run_dir: Path) -> ModelConfig:
-    """Return the model section of RUN_DIR/config.yaml. Raises ValueError when it cannot be read."""
-    return _read_section(run_dir, "model", ModelConfig)
-
-
-def _read_section(run_dir: Path, name: str, schema: type[Schema]) -> Schema:
-    path = run_dir / CONFIG_FILE
-    if not path.is_file():
-        raise ValueError(f"run_dir={run_dir} has no {CONFIG_FILE}: it is not a run directory of pretrain")
-    try:
-        content = OmegaConf.select(OmegaConf.load(path), name)
-        section = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), content))
-    except (OmegaConfBaseException, AttributeError, TypeError, ValueError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} holds no {name} config of this release: {reason}") from error
-    assert isinstance(section, schema)
-    return section
 
 
 def list_in_tracker(run_dir: Path, output_dir: Path, tag: str, progress: Mapping[str, int]) -> None:
@@ -93,7 +74,7 @@ def list_in_tracker(run_dir: Path, output_dir: Path, tag: str, progress: Mapping
     if OmegaConf.select(OmegaConf.load(run_dir / CONFIG_FILE), "tracking.artifacts") is None:
         return  # a run of a release that had no such key
     try:
-        tracking = _read_section(run_dir, "tracking", TrackingConfig)
+        tracking = read_section(run_dir, "tracking", TrackingConfig)
     except ValueError as error:
         print(f"WARNING: the export is not listed by a tracker: {error}", file=sys.stderr)
         return

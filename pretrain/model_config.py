@@ -107,3 +107,18 @@ class ModelConfig:
         else:
             remedy = f"{self.traits.title}'s embeddings are hidden_size wide; leave it null, or use architecture=albert"
             require(size is None, "model.embedding_size", size, remedy)
+
+
+@dataclass(kw_only=True, slots=True)
+class RunModelConfig(ModelConfig):
+    """The model of a run, and what its first weights are. With `init_from`, sizes are those of its config.json."""
+
+    init_from: str | None  # a directory of transformers; null: weights are drawn
+    extend_vocabulary: bool  # the shards have words that the model of `init_from` has not
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)  # super() knows no class with slots
+        needed = "false without model.init_from: a vocabulary of a new model has all words of the shards"
+        require(bool(self.init_from) or not self.extend_vocabulary, "model.extend_vocabulary", True, needed)
+        remedy = "null, or a directory with a model of transformers"
+        require(self.init_from is None or bool(self.init_from), "model.init_from", self.init_from, remedy)

@@ -9,14 +9,14 @@ from pretrain.config import EvaluationConfig, PhaseConfig
 from pretrain.data.order import PhaseOrder, filler_share
 from pretrain.deepspeed_config import require_supported
 from pretrain.engine_config import EngineConfig
-from pretrain.model_config import ModelConfig
+from pretrain.model_config import RunModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A config that fits its shards: the model with its vocabulary, the order of every phase, notes for the user."""
 
-    model: ModelConfig
+    model: RunModelConfig
     with_pairs: bool
     orders: list[PhaseOrder]
     notes: list[str]
@@ -26,7 +26,7 @@ def make_plan(
     manifests: Sequence[Manifest],
     *,
     phases: Sequence[PhaseConfig],
-    model: ModelConfig,
+    model: RunModelConfig,
     engine: EngineConfig,
     evaluation: EvaluationConfig,
     seed: int,
@@ -72,7 +72,7 @@ def _orders(phases: Sequence[PhaseConfig], manifests: Sequence[Manifest], seed: 
     ]
 
 
-def _model_for(model: ModelConfig, manifests: Sequence[Manifest], *, with_pairs: bool) -> ModelConfig:
+def _model_for(model: RunModelConfig, manifests: Sequence[Manifest], *, with_pairs: bool) -> RunModelConfig:
     vocab_size = manifests[0].tokenizer.vocab_size
     require(
         model.vocab_size in (None, vocab_size),
@@ -85,7 +85,8 @@ def _model_for(model: ModelConfig, manifests: Sequence[Manifest], *, with_pairs:
         longest <= model.max_position_embeddings,
         "model.max_position_embeddings",
         model.max_position_embeddings,
-        f"the shards have sequences of up to {longest} tokens",
+        f"the shards have sequences of up to {longest} tokens: give as many (a table of model.init_from is extended), "
+        "or prepare shorter ones (sequence.max_seq_length)",
     )
     require(
         model.traits.has_pair_head or not with_pairs,

@@ -10,7 +10,8 @@ from conf.compose import differing, flatten
 # The top-level keys that the default phase refers to are compared where they are used: in `phases`.
 ALIASES = ("shards_dir", "max_steps", "optimizer.learning_rate", "data.*", "lr_schedule.*")
 
-# Nothing of these decides what is computed beyond float rounding; shards are compared by their manifests.
+# Nothing of these decides what is computed beyond float rounding; shards are compared by their manifests, and a
+# teacher by the sha256 of its weights.
 FREE = (
     *ALIASES,
     "run_dir",
@@ -32,6 +33,7 @@ FREE = (
     "engine.collective_timeout_seconds",
     "checkpoint.*",
     "evaluation.*",
+    "distillation.teacher",
     "tracking.*",
     "profile.*",
     "resume.*",
@@ -48,6 +50,9 @@ FIXED = (
     "model.intermediate_size",
     "model.max_position_embeddings",
     "model.type_vocab_size",
+    "model.init_from",
+    "model.extend_vocabulary",
+    "initial_weights.*",
     "phases.*.data.num_streams",
     "phases.*.data.global_batch_size",
     "manifests.*",

@@ -12,7 +12,9 @@ from data_prep.manifest import Manifest, ShardInfo
 from pretrain.checkpoint.restore import Checkpoint, find_checkpoint
 from pretrain.config import PretrainConfig
 from pretrain.data.reader import ShardDirectory
+from pretrain.distillation.directory import TeacherDirectory, find_teacher
 from pretrain.distributed import PlannedRanks, Ranks
+from pretrain.initial_weights import InitialWeights, find_initial_weights
 from pretrain.phases import RunState
 from pretrain.preflight import Plan, make_plan
 from pretrain.resume import require_resumable
@@ -29,7 +31,16 @@ class Checked:
     shards: list[ShardDirectory]  # one per phase
     manifests: list[Manifest]
     checkpoint: Checkpoint | None
-    described: dict[str, Any]  # what a later resume must match: config and manifests
+    teacher: TeacherDirectory | None
+    initial: InitialWeights | None  # of a run that has no checkpoint yet
+    described: dict[str, Any]  # what a later resume must match: config, manifests and teacher
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of the run."""
+        initial = [] if self.initial is None else [self.initial.note]
+        teacher = [] if self.teacher is None else [self.teacher.describe()]
+        return [*initial, *self.plan.notes, *teacher]
 
     @property
     def state(self) -> RunState:
@@ -64,14 +75,59 @@ def check(config: PretrainConfig, ranks: Ranks | PlannedRanks, *, hash_checkpoin
     )
     ranks.together(lambda: check_own_shards(shards, manifests, ranks))
     config.model = plan.model
-    described = to_dict(config) | {"manifests": [manifest.fingerprint() for manifest in manifests]}
+    longest = max(manifest.max_seq_length for manifest in manifests)
+    teacher = ranks.broadcast(
+        lambda: find_teacher(config.distillation, plan, shards[0], manifests[0], max_seq_length=longest)
+    )
     checkpoint = find_checkpoint(run_dir / "checkpoints", ranks, hash_files=hash_checkpoint)
+    initial = _find_initial_weights(plan, shards[0], manifests[0], ranks) if checkpoint is None else None
+    described = _describe(config, manifests, teacher, initial, checkpoint)
     if checkpoint is not None:
         saved, step = checkpoint.run, checkpoint.state.step
         ranks.together(
             lambda: require_resumable(saved, described, step=step, allow=config.resume.allow, where=config.run_dir)
         )
-    return Checked(plan=plan, shards=shards, manifests=manifests, checkpoint=checkpoint, described=described)
+    return Checked(
+        plan=plan,
+        shards=shards,
+        manifests=manifests,
+        checkpoint=checkpoint,
+        teacher=teacher,
+        initial=initial,
+        described=described,
+    )
+
+
+def _find_initial_weights(
+    plan: Plan, shards: ShardDirectory, manifest: Manifest, ranks: Ranks | PlannedRanks
+) -> InitialWeights | None:
+    """Return what `model.init_from` has, None where weights are drawn; rank 0 looks for all."""
+    if plan.model.init_from is None:
+        return None
+    return ranks.broadcast(
+        lambda: find_initial_weights(
+            plan.model, shards.read_tokenizer(manifest), with_pairs=plan.with_pairs, shards=shards.url
+        )
+    )
+
+
+def _describe(
+    config: PretrainConfig,
+    manifests: list[Manifest],
+    teacher: TeacherDirectory | None,
+    initial: InitialWeights | None,
+    checkpoint: Checkpoint | None,
+) -> dict[str, Any]:
+    """Return what a later resume must match; how the run began is what its checkpoint says."""
+    described = to_dict(config) | {"manifests": [manifest.fingerprint() for manifest in manifests]}
+    if teacher is not None:
+        described["teacher_sha256"] = teacher.sha256
+    beginning = initial.record if initial is not None else None
+    if checkpoint is not None:
+        beginning = checkpoint.run.get("initial_weights")
+    if beginning is not None:
+        described["initial_weights"] = beginning
+    return described
 
 
 def check_own_shards(shards: list[ShardDirectory], manifests: list[Manifest], ranks: Ranks | PlannedRanks) -> None:

@@ -9,16 +9,26 @@ from omegaconf import OmegaConf
 from data_prep.atomic_file import write_atomically
 from data_prep.manifest import Manifest
 from pretrain.data.reader import ShardDirectory
-from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR, ensure_run_id
+from pretrain.track.run_files import CONFIG_FILE, DATA_FILE, TOKENIZER_DIR, ensure_run_id, record_initial_weights
 
 
 def prepare_run_directory(
-    run_dir: Path, config: dict[str, Any], shards: list[ShardDirectory], manifests: list[Manifest]
+    run_dir: Path,
+    config: dict[str, Any],
+    shards: list[ShardDirectory],
+    manifests: list[Manifest],
+    *,
+    initial_weights: dict[str, str] | None = None,
 ) -> None:
-    """Write what describes the run, each file atomically. Raises OSError naming the directory when it cannot."""
+    """Write what describes the run, each file atomically. Raises OSError naming the directory when it cannot.
+
+    `initial_weights` are file and sha256 of those that `model.init_from` gave; they stay in run.json.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         ensure_run_id(run_dir)
+        if initial_weights is not None:
+            record_initial_weights(run_dir, initial_weights)
         write_atomically(run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(config)).encode())
         data = [
             {

@@ -16,6 +16,8 @@ from pretrain.config import OptimizerState, PhaseConfig
 from pretrain.data.feed import StepBatches, StepCounts, feed_steps
 from pretrain.data.order import PhaseOrder
 from pretrain.data.reader import BlockReader
+from pretrain.distillation.losses import DistillationLosses
+from pretrain.distillation.teacher import Teacher
 from pretrain.distributed import Ranks
 from pretrain.engine import Engine, LossScaleError
 from pretrain.engine_config import Precision
@@ -51,6 +53,7 @@ class Training:
     seed: int
     max_bad_steps: int  # so many in a row end the run
     checkpoints: Path  # named when it ends so
+    teacher: Teacher | None = None  # whom the model imitates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +102,18 @@ def _run_step(training: Training, at: Position, feed: Feed, state: RunState, clo
     phase, counts = training.phases[at.phase], batches.counts
     rate = _rate(phase.config, at.step)
     losses = accumulate_gradients(
-        training.engine, batches, training.ranks.device, seed=training.seed, phase=at.phase, step=at.step, clock=clock
+        training.engine,
+        batches,
+        training.ranks.device,
+        seed=training.seed,
+        phase=at.phase,
+        step=at.step,
+        teacher=training.teacher,
+        clock=clock,
     )
     own = OwnTimes(forward=clock.take_mean() * len(batches.micro_batches), reading=batches.reading_seconds)
     agreed = _agree(losses.sum(dim=0), training.stop, waited, training.ranks)
-    loss_sum = agreed.mlm_loss + agreed.nsp_loss
+    loss_sum = agreed.mlm_loss + agreed.nsp_loss + agreed.soft_loss + agreed.hidden_loss
     loss_is_finite = math.isfinite(loss_sum)
     try:
         grad_norm = training.engine.step(rate, hold=not loss_is_finite)
@@ -127,6 +137,8 @@ def _run_step(training: Training, at: Position, feed: Feed, state: RunState, clo
         "skipped_steps": state.skipped_steps,
         "loss_scale": training.engine.loss_scale,
     }
+    if training.teacher is not None:
+        values |= training.teacher.metrics(agreed.soft_loss, agreed.hidden_loss, counts)
     if state.bad_steps_in_a_row >= training.max_bad_steps:
         _give_up(training, phase, batches, losses, at.step, state)
     note = skipped_note(state, loss_sum, grad_norm) if skipped else None
@@ -173,6 +185,8 @@ class _Agreed(NamedTuple):
     mlm_correct: float
     nsp_loss: float
     nsp_correct: float
+    soft_loss: float  # this and the next are 0 without a teacher
+    hidden_loss: float
     stops: float  # ranks that were asked to stop
     data_wait_seconds: float
 
@@ -208,14 +222,16 @@ def accumulate_gradients(
     seed: int,
     phase: int,
     step: int,
+    teacher: Teacher | None = None,
     clock: ForwardClock | None = None,
 ) -> torch.Tensor:
-    """Run every micro-batch forward and backward; return loss sums and right answers, float64 [micro-batches, 4].
+    """Run every micro-batch forward and backward; return float64 [micro-batches, 6].
 
-    Dropout is seeded per micro-batch, so that neither a resume nor another owner of the stream changes it. Fillers
-    are rows of zeros, and `clock` leaves them out.
+    A row has the sums of `BatchLosses` and of `DistillationLosses`, which are 0 without a teacher. Dropout is seeded
+    per micro-batch, so that neither a resume nor another owner of the stream changes it. Fillers are rows of zeros,
+    and `clock` leaves them out.
     """
-    rows = []
+    rows, zero = [], torch.zeros((), device=device)
     last = len(batches.micro_batches) - 1
     for number, (batch, weight, stream, micro_batch) in enumerate(batches.micro_batches):
         torch.manual_seed(dropout_seed(seed, phase=phase, step=step, stream=stream, micro_batch=micro_batch))
@@ -223,7 +239,12 @@ def accumulate_gradients(
         with clock.measure() if clock is not None and weight else nullcontext():
             output = engine.forward(moved)
         sums = loss_sums(output, moved)
-        loss = normalised_loss(sums, masked_tokens=batches.counts.masked_tokens, pairs=batches.counts.pairs)
+        if teacher is None:
+            imitation = DistillationLosses(soft_loss=zero, hidden_loss=zero)
+            loss = normalised_loss(sums, masked_tokens=batches.counts.masked_tokens, pairs=batches.counts.pairs)
+        else:
+            imitation = teacher.loss_sums(output, moved)
+            loss = teacher.loss(sums, imitation, batches.counts)
         engine.backward(loss * weight, is_last=number == last)
-        rows.append(torch.stack(sums).detach().double() * weight)
+        rows.append(torch.stack([*sums, *imitation]).detach().double() * weight)
     return torch.stack(rows).cpu()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from data_prep.atomic_file import write_atomically
 from data_prep.manifest import MANIFEST_NAME, Manifest, ShardInfo, parse_manifest
@@ -52,6 +53,10 @@ class ShardDirectory:
         target.mkdir(parents=True, exist_ok=True)
         for name in manifest.tokenizer_files:
             write_atomically(target / name, self._storage.read(f"{manifest.tokenizer.directory}/{name}"))
+
+    def read_tokenizer(self, manifest: Manifest) -> Tokenizer:
+        """Return the tokenizer whose ids the shards hold."""
+        return Tokenizer.from_str(self._storage.read(f"{manifest.tokenizer.directory}/tokenizer.json").decode())
 
     def check_sizes(self, shards: Sequence[ShardInfo]) -> None:
         """Raise ShardError unless every one of `shards` and its index exist with the manifest's sizes.

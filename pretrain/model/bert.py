@@ -4,6 +4,7 @@ Post-norm and dropout where Devlin et al. 2019 and `transformers.BertForPreTrain
 masked positions and at `[CLS]`. What RoBERTa and ALBERT change is in `pretrain.model_config.TRAITS`.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -19,10 +20,11 @@ from pretrain.model_config import ModelConfig
 
 
 class PretrainingLogits(NamedTuple):
-    """Scores in the dtype of the activations (fp32 on a CPU)."""
+    """Scores, and hidden states that were asked for, in the dtype of the activations (fp32 on a CPU)."""
 
     mlm_logits: Tensor  # [masked, vocab_size]
     nsp_logits: Tensor | None  # [instances, 2]; None without pairs
+    hidden_states: tuple[Tensor, ...] | None = None  # [tokens, hidden] of each of `kept_layers`; None without any
 
 
 class BertForPretraining(nn.Module):
@@ -30,12 +32,20 @@ class BertForPretraining(nn.Module):
 
     With activation checkpointing, training keeps the input of each layer only, and the backward pass computes the
     layer again with the same random numbers: the same loss and gradients to the last bit, for less memory.
+    `kept_layers`, counted from 1, are those whose output is returned, in ascending order.
     """
 
     def __init__(
-        self, config: ModelConfig, kernels: Kernels, *, with_pairs: bool, activation_checkpointing: bool = False
+        self,
+        config: ModelConfig,
+        kernels: Kernels,
+        *,
+        with_pairs: bool,
+        activation_checkpointing: bool = False,
+        kept_layers: Collection[int] = (),
     ) -> None:
         super().__init__()
+        self.kept_layers = frozenset(kept_layers)
         self.activation_checkpointing = activation_checkpointing
         self.max_position_embeddings = config.max_position_embeddings
         self.num_hidden_layers = config.num_hidden_layers
@@ -44,7 +54,7 @@ class BertForPretraining(nn.Module):
         self.mlm_head = MaskedLmHead(config, kernels)
         self.pooler = Linear(config.hidden_size, config.hidden_size) if with_pairs else None
         self.nsp_head = Linear(config.hidden_size, 2) if with_pairs else None
-        self.apply(lambda module: _initialize(module, config.initializer_range))
+        self.apply(lambda module: initialize(module, config.initializer_range))
 
     def forward(self, batch: MicroBatch) -> PretrainingLogits:
         """Return the scores of one micro-batch. Raises ValueError when an instance is longer than the positions."""
@@ -56,18 +66,22 @@ class BertForPretraining(nn.Module):
             )
         hidden = self.embeddings(batch)
         plan = plan_attention(batch.instance_lengths, batch.cu_seqlens, hidden.dtype)
+        kept = []
         for number in range(self.num_hidden_layers):
             layer = self.layers[number % len(self.layers)]
             if self.activation_checkpointing and self.training:
                 hidden = checkpoint(layer, hidden, plan, use_reentrant=False)
             else:
                 hidden = layer(hidden, plan)
+            if number + 1 in self.kept_layers:
+                kept.append(hidden)
+        states = tuple(kept) or None
         masked = hidden.index_select(0, batch.masked_positions)
         mlm_logits = self.mlm_head(masked, self.embeddings.word_embeddings.weight)
         if self.pooler is None or self.nsp_head is None:
-            return PretrainingLogits(mlm_logits, None)
+            return PretrainingLogits(mlm_logits, None, states)
         first = hidden.index_select(0, batch.cu_seqlens[:-1])
-        return PretrainingLogits(mlm_logits, self.nsp_head(torch.tanh(self.pooler(first))))
+        return PretrainingLogits(mlm_logits, self.nsp_head(torch.tanh(self.pooler(first))), states)
 
 
 class Embeddings(nn.Module):
@@ -161,7 +175,7 @@ def _vocab_size(config: ModelConfig) -> int:
     return config.vocab_size
 
 
-def _initialize(module: nn.Module, initializer_range: float) -> None:
+def initialize(module: nn.Module, initializer_range: float) -> None:
     """Draw weights as google-research/bert does: normal, cut off at two standard deviations; biases are zero.
 
     transformers draws from the normal without the cut. Norms start at weight 1 and bias 0 by themselves.

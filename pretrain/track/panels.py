@@ -98,6 +98,8 @@ SECTIONS = (
             _trained_and_held_out("Next-sentence loss", "nats", "nsp_loss"),
             _trained_and_held_out("Next-sentence accuracy", "share", "nsp_accuracy"),
             _trained_and_held_out("Loss, both terms", "nats", "loss"),
+            _single("Distance to the teacher's distributions", "nats", "distillation_loss"),
+            _single("Distance to the teacher's hidden states", "1 - cosine", "hidden_loss"),
         ),
     ),
     Section(

@@ -32,3 +32,10 @@ def ensure_run_id(run_dir: Path) -> str:
     if not isinstance(run_id, str) or not run_id:
         raise ValueError(f"{path}: run_id={run_id!r} is not valid: a text of at least one character")
     return run_id
+
+
+def record_initial_weights(run_dir: Path, initial_weights: dict[str, str]) -> None:
+    """Write into `RUN_DIR/run.json`, which is there, which weights a run began with: `weights_file` and `sha256`."""
+    path = run_dir / RUN_FILE
+    values = json.loads(path.read_bytes())
+    write_atomically(path, json.dumps(values | {"initial_weights": initial_weights}).encode() + b"\n")

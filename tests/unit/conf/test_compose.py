@@ -18,6 +18,7 @@ NEEDED = {
     "data_prep": ["output_dir=OUT", "corpus.paths=[TEXT]", "corpus.format=text"],
 }
 SCHEMAS = {"pretrain": PretrainConfig, "data_prep": DataPrepConfig}
+DISTILLATIONS = ("distillation/soft_targets", "distillation/hidden_states")  # they need a teacher
 # conf/finetune has entries and groups of its own: tests/unit/finetune/test_config.py
 FOLDERS = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "finetune")
 GROUPS = sorted(path.relative_to(CONF).with_suffix("") for folder in FOLDERS for path in folder.glob("*.yaml"))
@@ -38,7 +39,8 @@ def choose(choice: Path) -> PretrainConfig | DataPrepConfig:
         sources = "corpus.sources=[{name: en, paths: [EN], language: en}, {name: zh, paths: [ZH], language: zh}]"
         needed = ["output_dir=OUT", "corpus.format=text", sources]
         return compose("data_prep", DataPrepConfig, [*needed, f"recipe={choice.name}"])
-    return pretrain(f"{choice.parent}={choice.name}", "lr_schedule.warmup_steps=1")
+    teacher = ["distillation.teacher=TEACHER"] if str(choice) in DISTILLATIONS else []
+    return pretrain(f"{choice.parent}={choice.name}", "lr_schedule.warmup_steps=1", *teacher)
 
 
 def test_recipes_are_those_of_the_papers():
@@ -95,6 +97,12 @@ def test_the_default_phase_follows_the_top_level_keys():
         ("model.embedding_size=128", "model.embedding_size=128 is not valid: BERT's embeddings are hidden_size wide"),
         ("model.architecture=albert", "model.embedding_size=None is not valid: ALBERT needs a width"),
         ("model.hidden_size=100", "model.hidden_size=100 is not valid: a multiple of 12 heads"),
+        ("distillation=soft_targets", "distillation.teacher.*missing|[Mm]issing.*distillation.teacher"),
+        ("distillation.weight=0.5", "distillation.teacher=None is not valid: name a model directory"),
+        ("distillation.teacher=DIR", "distillation.weight=0.0 is not valid.*choose distillation=soft_targets"),
+        ("distillation.temperature=0", "distillation.temperature=0.0 is not valid: above 0"),
+        ("distillation.weight=1.5", "distillation.weight=1.5 is not valid: 0 to 1"),
+        ("distillation.layers=[[1,2]]", "distillation.layers=.*hidden_weight above 0"),
         ("seed=-1", "seed=-1 is not valid"),
         ("max_minutes=0", "max_minutes=0.0 is not valid: null or above 0"),
         ("stop_exit_code=126", "stop_exit_code=126 is not valid: 0 to 125"),

@@ -69,6 +69,7 @@ def test_every_metric_of_a_step_is_drawn_or_known_not_to_be():
     ("place", "metrics"),
     [
         ("pretrain/step.py", {"learning_rate", "grad_norm", "skipped_steps", "loss_scale", "phase", "epoch"}),
+        ("pretrain/distillation/teacher.py", {"distillation_loss", "hidden_loss"}),
         ("pretrain/checkpoint/saver.py", {"save_seconds", "save_stall_seconds", "save_failures"}),
     ],
 )
