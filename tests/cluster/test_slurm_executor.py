@@ -66,6 +66,7 @@ def test_an_interrupt_cancels_the_jobs(tmp_path: Path) -> None:
     assert not queue_states(job_name)
 
 
+@pytest.mark.slow
 def test_a_task_that_slurm_puts_back_into_the_queue_runs_again(slurm_cluster: Cluster, tmp_path: Path) -> None:
     process = start_stage(tmp_path)
     job_name = (tmp_path / "stage" / RECORD_NAME).read_text()

@@ -167,6 +167,7 @@ def test_slurm_accepts_every_shipped_script(script: str, slurm_cluster: Cluster)
     run("sbatch", "--test-only", *size, SLURM / script, "run_dir=none")
 
 
+@pytest.mark.slow
 def test_a_chain_is_jobs_that_wait_for_each_other_and_end_with_the_one_that_fails(
     slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
