@@ -55,15 +55,15 @@ def start_together(arguments: Sequence[str]) -> tuple[PretrainConfig, Ranks]:
     return _require_composed(config), ranks
 
 
-def _compose(arguments: Sequence[str]) -> PretrainConfig | ValueError:
+def _compose(arguments: Sequence[str]) -> PretrainConfig | ValueError | OSError:
     try:
         return compose_run(arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return error
 
 
-def _require_composed(config: PretrainConfig | ValueError) -> PretrainConfig:
-    if isinstance(config, ValueError):
+def _require_composed(config: PretrainConfig | ValueError | OSError) -> PretrainConfig:
+    if isinstance(config, (ValueError, OSError)):
         raise config
     return config
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from conf.checks import require
 from conf.compose import compose, to_dict
-from pretrain.checkpoint.save import LATEST
+from pretrain.checkpoint.save import COMPLETE_NAME, LATEST, newest_tag
 from pretrain.config import PretrainConfig
 from pretrain.initial_weights import read_model_config
 from pretrain.model.hf_vocabulary import FIELD
@@ -34,8 +36,7 @@ def compose_run(arguments: Sequence[str]) -> PretrainConfig:
         return compose("pretrain", PretrainConfig, arguments) if of_model else config
     preset = next((text.partition("=")[2] for text in arguments if _key(text) == "model"), None)
     require(preset is None, "model", preset, f"leave it out: {FIELD}={directory} says what the model is")
-    typed = OmegaConf.from_dotlist([text.lstrip("+") for text in of_model])
-    given = {str(key): value for key, value in typed.get("model", {}).items()}
+    given = _typed(of_model)
     values = _saved_model(Path(config.run_dir))
     if values is None:
         values = to_dict(read_model_config(Path(directory))[0])
@@ -43,6 +44,18 @@ def compose_run(arguments: Sequence[str]) -> PretrainConfig:
     taken = {key: value for key, value in values.items() if key not in given and key != "vocab_size"}
     written = [f"model.{key}={'null' if value is None else value}" for key, value in taken.items()]
     return compose("pretrain", PretrainConfig, [*arguments, *written])
+
+
+def _typed(of_model: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of `model` on a command line with their values. Raises ValueError for what is no value."""
+    given: dict[str, Any] = {}
+    for text in of_model:
+        try:
+            typed = OmegaConf.from_dotlist([text.lstrip("+")])
+            given |= {str(key): value for key, value in typed.get("model", {}).items()}
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise ValueError(f"{text} is not valid: {' '.join(str(error).split())}") from error
+    return given
 
 
 def _key(argument: str) -> str:
@@ -54,9 +67,15 @@ def _saved_model(run_dir: Path) -> dict[str, Any] | None:
 
     Every rank asks: a checkpoint's own account, which grows with the ranks, is not read for it.
     """
-    if not (run_dir / "checkpoints" / LATEST).is_file():
-        return None
-    return to_dict(read_model(run_dir))
+    return to_dict(read_model(run_dir)) if _has_checkpoint(run_dir / "checkpoints") else None
+
+
+def _has_checkpoint(directory: Path) -> bool:
+    """Return whether there is one; only where `latest` does not name it, as after a kill, the directory is listed."""
+    latest = directory / LATEST
+    if latest.is_file() and (directory / latest.read_text(encoding="utf-8").strip() / COMPLETE_NAME).is_file():
+        return True
+    return newest_tag(directory) is not None
 
 
 def _require_agreement(given: Mapping[str, Any], values: Mapping[str, Any], directory: str) -> None:

@@ -1,7 +1,7 @@
 """The first weights of a run from a transformers directory: found and named before anything is built, then loaded."""
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,9 @@ def fit_weights(
         positions = torch.arange(model.max_position_embeddings) % config.max_position_embeddings
         _require_shape(POSITIONS, weights[POSITIONS], (config.max_position_embeddings, config.embedding_width), path)
         weights[POSITIONS] = weights[POSITIONS][positions]
-    unused += sorted({HEADS[head] for name in weights.keys() - shapes.keys() if (head := _head_of(name)) in HEADS})
+    beyond = sorted(weights.keys() - shapes.keys())
+    require_no_strangers([name for name in beyond if _head_of(name) not in HEADS], path)
+    unused += sorted({HEADS[_head_of(name)] for name in beyond})
     fitting = {name: tensor for name, tensor in weights.items() if name in shapes}
     _require_complete(fitting, shapes, path)
     return fitting, unused
@@ -173,6 +175,15 @@ def _head_of(name: str) -> str:
     return name.partition(".")[0]
 
 
+def require_no_strangers(names: Sequence[str], path: Path) -> None:
+    """Raise ValueError when a file has parameters, these, that the model of its config.json has no place for."""
+    if names:
+        raise ValueError(
+            f"{path} has {len(names)} parameters that the model of config.json has not, {names[0]} first; the two "
+            "files are not of one model: copy it again"
+        )
+
+
 def _require_complete(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], path: Path) -> None:
     present = {_head_of(name) for name in weights}
     missing = [name for name in shapes if name not in weights and (_head_of(name) not in HEADS.keys() - present)]
@@ -202,6 +213,8 @@ def _describe(
     said += [f"left out of it: {', '.join(unused)}"] if unused else []
     positions, wanted = config.max_position_embeddings, model.max_position_embeddings
     said += [f"its {positions:,} positions repeated to {wanted:,}"] if wanted > positions else []
+    spare = (config.vocab_size or 0) - vocabulary.num_old
+    said += [f"{spare:,} rows of no token in its tokenizer left out"] if spare > 0 else []
     new_words = len(vocabulary.pieces)
     said += [f"{new_words:,} new words begin as the mean of their pieces"] if new_words else []
     return f"weights of {model.init_from}: {'; '.join(said)}"

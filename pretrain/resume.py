@@ -39,6 +39,19 @@ FREE = (
     "resume.*",
 )
 
+# What runs did before releases that gave it a key.
+BEFORE = {
+    "model.architecture": "bert",
+    "model.embedding_size": None,
+    "model.init_from": None,
+    "model.extend_vocabulary": False,
+    "distillation.teacher": None,
+    "distillation.temperature": 1.0,
+    "distillation.weight": 0.0,
+    "distillation.hidden_weight": 0.0,
+    "distillation.layers": None,
+}
+
 # The position in the data is derived from these, and the weights have the shapes of the model.
 FIXED = (
     "seed",
@@ -68,6 +81,7 @@ def require_resumable(
     patterns such as `phases.1.*`) can permit it. A phase may be appended so, never changed once it is over.
     """
     before, now = flatten(saved), flatten(current)
+    before = {key: value for key, value in BEFORE.items() if key in now} | before
     changed = differing(before, now)
     over = _steps_of_left_phases(saved, step)
     fixed = [key for key in changed if key in over or (_matches(key, FIXED) and key in before and key in now)]

@@ -121,7 +121,7 @@ def _describe(
     """Return what a later resume must match; how the run began is what its checkpoint says."""
     described = to_dict(config) | {"manifests": [manifest.fingerprint() for manifest in manifests]}
     if teacher is not None:
-        described["teacher_sha256"] = teacher.sha256
+        described |= {"teacher_sha256": teacher.sha256, "teacher_model": to_dict(teacher.model)}
     beginning = initial.record if initial is not None else None
     if checkpoint is not None:
         beginning = checkpoint.run.get("initial_weights")

@@ -11,6 +11,7 @@ from pretrain.checkpoint.fragments_file import hash_file
 from pretrain.config import Kernels
 from pretrain.data.reader import ShardDirectory
 from pretrain.distillation_config import DistillationConfig
+from pretrain.initial_weights import require_no_strangers
 from pretrain.model.bert import BertForPretraining
 from pretrain.model.hf_files import read_config, read_vocabulary, read_weights, weights_file
 from pretrain.model.hf_weights import from_huggingface, from_huggingface_config
@@ -89,8 +90,10 @@ def _require_same_vocabulary(path: Path, model: ModelConfig, shards: ShardDirect
         ids = len({number for _, number in different})
         named = f"id {number} is {there.get(number)!r} there and {here.get(number)!r} in {shards.url}"
         require(False, FIELD, str(path), f"of its ids {ids:,} mean something else in the shards: {named}; {remedy}")
-    sizes = f"its model has {model.vocab_size} ids, the shards have {manifest.tokenizer.vocab_size}"
-    require(model.vocab_size == manifest.tokenizer.vocab_size, FIELD, str(path), f"{sizes}; {remedy}")
+    wanted = manifest.tokenizer.vocab_size
+    remedy = f"its model has {model.vocab_size} ids, its tokenizer and the shards have {wanted}: save it after "
+    remedy += f"resize_token_embeddings({wanted}) of transformers"
+    require(model.vocab_size == wanted, FIELD, str(path), remedy)
 
 
 def read_model(teacher: TeacherDirectory, kernels: Kernels) -> BertForPretraining:
@@ -106,11 +109,13 @@ def read_model(teacher: TeacherDirectory, kernels: Kernels) -> BertForPretrainin
     kept = [other for _, other in teacher.layers]
     with torch.device("meta"):  # neither memory nor random numbers for what is replaced at once
         model = BertForPretraining(teacher.model, kernels, with_pairs=False, kept_layers=kept)
+    wanted = model.state_dict().keys()
     try:
         weights = from_huggingface(read_weights(path), teacher.model.architecture, teacher.pad_token_id)
+        beyond = sorted(weights.keys() - wanted)
+        require_no_strangers([key for key in beyond if not key.startswith(("pooler.", "nsp_head."))], path)
     except ValueError as error:
         raise ValueError(f"{FIELD}={name!r} is not valid: {error}") from error
-    wanted = model.state_dict().keys()
     missing = sorted(wanted - weights.keys())
     remedy = (
         f"{path.name} lacks {', '.join(missing[:3])}: a teacher needs its masked-token head; name an export of a run"

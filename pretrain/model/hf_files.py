@@ -21,13 +21,17 @@ COMPLETE = "COMPLETE.json"  # in a checkpoint of a run; the run's folder has `ch
 def read_config(directory: Path, field: str) -> dict[str, Any]:
     """Return the content of config.json. Raises ValueError, naming `field`, for what is no model of transformers."""
     _require_model(directory, field)
-    path = directory / CONFIG
+    return read_object(directory / CONFIG, field)
+
+
+def read_object(path: Path, field: str) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises ValueError, naming `field` and the file, for anything else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{field}: {path} is not JSON ({error}); copy it again") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{field}: {path} is no config of a model; copy it again")
+        raise ValueError(f"{field}: {path} is not an object of JSON; copy it again")
     return values
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from pretrain.model.hf_files import TOKENIZERS, read_vocabulary
+from pretrain.model.hf_files import TOKENIZERS, read_object, read_vocabulary
 
 RULES = ("normalizer", "pre_tokenizer")
 KINDS = {"vocab.txt": "WordPiece", "vocab.json": "BPE"}  # of a model that has no tokenizer.json
@@ -70,9 +70,11 @@ def _require_same_rules(directory: Path, theirs: Tokenizer | None, ours: dict[st
                     f"{FIELD}={directory}: its tokenizer has the {rule} {_shown(given[rule])}, and not "
                     f"{_shown(ours[rule])} as {what}"
                 )
+        if given["model"].get("merges") != ours["model"].get("merges"):
+            raise ValueError(f"{FIELD}={directory}: its tokenizer joins bytes in another order than {what}")
         return
     path = directory / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = read_object(path, FIELD) if path.is_file() else {}
     wanted, found = settings.get("do_lower_case"), (ours["normalizer"] or {}).get("lowercase")
     if None not in (wanted, found) and wanted != found:
         raise ValueError(
@@ -99,6 +101,13 @@ def _pieces(
         raise ValueError(
             f"model.extend_vocabulary=True is not valid: {new[0]!r} has id {ids[new[0]]} in {shards}, among the "
             "model's; new tokens must follow its own, as tokenizer.add_words_file puts them"
+        )
+    prefix = ours["model"]["continuing_subword_prefix"]
+    inner = [token for token in new if token.startswith(prefix)]
+    if inner:
+        raise ValueError(
+            f"model.extend_vocabulary=True is not valid: {inner[0]!r} in {shards} is a part of words, and only whole "
+            "words have pieces to begin with; add words with tokenizer.add_words_file"
         )
     before = ours | {
         "model": ours["model"] | {"vocab": {word: ids[word] for word in ours["model"]["vocab"] if word in old}},

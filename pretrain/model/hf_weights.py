@@ -115,5 +115,10 @@ def from_huggingface_config(values: Mapping[str, Any]) -> ModelConfig:
     if missing:
         raise ValueError(f"config.json lacks {', '.join(missing)}; save it with transformers' save_pretrained")
     settings = {name: values[name] for name in naming.settings}
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(
+                f"config.json: {name}={value!r} is not a number; save it with transformers' save_pretrained"
+            )
     settings["max_position_embeddings"] -= _offset(naming, values.get("pad_token_id") or 0)
     return ModelConfig(**({"architecture": architecture, "embedding_size": None} | settings))

@@ -246,6 +246,13 @@ def lose_the_head(directory: Path) -> None:
     save_file(weights, path, {"format": "pt"})
 
 
+def add_a_layer(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    weights = load_file(path)
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    save_file(weights | {name.replace("r.0", "r.7"): weights[name].clone()}, path, {"format": "pt"})
+
+
 def break_a_weight(directory: Path) -> None:
     path = directory / "model.safetensors"
     weights = load_file(path)
@@ -267,8 +274,12 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: change_config(path, hidden_size=32), r"config.json is of another model: size mismatch for"),
     (lambda path: change_config(path, model_type="gpt2"), r"model_type='gpt2' is not supported"),
     (lambda path: change_config(path, max_position_embeddings=20), r"20 positions, .* sequences of up to 24 tokens"),
+    (add_a_layer, r"model\.safetensors has 1 parameters that the model of config\.json has not, layers\.7\."),
     (lambda path: change_config(path, type_vocab_size=1), r"one token type, and the shards have pairs"),
-    (lambda path: change_config(path, vocab_size=65), r"its model has 65 ids, the shards have 64"),
+    (
+        lambda path: change_config(path, vocab_size=65),
+        r"its model has 65 ids, its tokenizer and the shards have 64: save",
+    ),
     (lambda path: shutil.rmtree(path), r"is not a directory"),
 ]
 

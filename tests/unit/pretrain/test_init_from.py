@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from transformers import AutoModelForMaskedLM
 
+from conf.compose import to_dict
 from pretrain.check import main as check_command
 from pretrain.init_from import compose_run
 from tests.continued import model_config, write_model, write_shards_of
@@ -63,6 +66,8 @@ def test_what_the_weights_do_not_depend_on_may_be_given(directory: Path) -> None
         ("model.max_position_embeddings=16", r"max_position_embeddings=16 .* has 24 positions: .* or give more"),
         ("model=large", r"model='large' is not valid: leave it out"),
         ("model.hiden_size=3", r"Did you mean model\.hidden_size"),
+        ("model.hidden_size=[", r"model\.hidden_size=\[ is not valid: "),
+        ("model.hidden_size=${x}", r"model\.hidden_size=\$\{x\} is not valid: .*'x' not found"),
     ],
 )
 def test_a_key_that_the_model_has_otherwise_is_refused(directory: Path, override: str, message: str) -> None:
@@ -107,3 +112,23 @@ def test_a_command_is_checked_before_the_queue_with_the_model_and_its_tokenizer(
         r"error: model\.extend_vocabulary=False is not valid: \S+more has 1 tokens .*, first 'photovoltaik'", said
     )
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("latest", [None, "step-00000003", "step-00000009"])
+def test_a_run_with_a_checkpoint_needs_the_directory_no_more(
+    directory: Path, tmp_path: Path, latest: str | None
+) -> None:
+    """`latest` may be missing, or name a tag that is gone, where a kill came between."""
+    copy, run_dir = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(directory, copy)
+    begun = compose_run(command(copy, "model.max_position_embeddings=48"))
+    checkpoint = run_dir / "checkpoints" / "step-00000003"
+    checkpoint.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(to_dict(begun)), run_dir / "config.yaml")
+    shutil.rmtree(copy)
+    with pytest.raises(ValueError, match="is not a directory"):
+        compose_run(command(copy))
+    (checkpoint / "COMPLETE.json").touch()
+    if latest is not None:
+        (run_dir / "checkpoints" / "latest").write_text(f"{latest}\n")
+    assert compose_run(command(copy)).model == begun.model

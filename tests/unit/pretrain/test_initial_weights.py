@@ -254,6 +254,11 @@ TOKENIZER_NAMES = ("tokenizer.json", "vocab.txt")
         (lambda path: (path / "config.json").write_text("{"), r"config\.json is not JSON"),
         (change_json("config.json", model_type="gpt2"), r"model: config\.json: model_type='gpt2' is not supported"),
         (change_json("config.json", hidden_act="relu"), r"hidden_act='relu' is not supported"),
+        (change_json("config.json", hidden_size="16"), r"config\.json: hidden_size='16' is not a number"),
+        (
+            change_tensors(lambda tensors: tensors.update({FIRST.replace("r.0", "r.2"): tensors[FIRST].clone()})),
+            r"model\.safetensors has 1 parameters that the model of config\.json has not, layers\.2\.attention\.query",
+        ),
         (
             change_json("config.json", max_position_embeddings=30),
             r"position_embeddings.weight is \[24, 16\], and \[30, 16",

@@ -99,3 +99,13 @@ def test_a_phase_that_is_over_keeps_its_steps_and_the_last_one_may_be_extended()
         check(of_phases(50, 60), saved=of_phases(90, 60), step=95)
     with pytest.raises(ValueError, match="max_steps=70 is not valid: R has done 80 steps already"):
         check(of_phases(70), saved=of_phases(90), step=80)
+
+
+def test_a_run_of_an_older_release_goes_on_by_the_same_command():
+    saved = described()
+    for key in ("architecture", "embedding_size", "init_from", "extend_vocabulary"):
+        del saved["model"][key]
+    del saved["distillation"]
+    check(described(), saved=saved)
+    with pytest.raises(ValueError, match=r"distillation\.temperature was 1\.0, now 2\.0"):
+        check(described("distillation=soft_targets", "distillation.teacher=T"), saved=saved)
