@@ -1,7 +1,9 @@
 """`torchrun … -m pretrain shards_dir=DIR run_dir=DIR …`: train, or go on with the training that `run_dir` holds."""
 
+import gc
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,10 +53,12 @@ def main(arguments: Sequence[str]) -> int:
         exit_code = 0 if run(config, ranks, stop) else config.stop_exit_code
     except (ValueError, OSError) as error:
         report_failure(error)
+        traceback.clear_frames(error.__traceback__)
         exit_code = EXIT_USER_ERROR
     except (Exception, KeyboardInterrupt) as error:
         leave_at_once(error)
     if dist.is_initialized():
+        gc.collect()  # a group that an error's frames still hold has threads when the interpreter ends: it would abort
         dist.destroy_process_group()
     return exit_code
 
