@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -34,6 +35,11 @@ def write_copies(texts: list[str], folder: Path, copies: int) -> int:
     for copy in range(copies):
         prefixed = [f"Copy {copy + 1}. {text}" for text in texts]
         size += sum(len(text.encode()) for text in prefixed)
-        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in prefixed)
-        (folder / f"copy-{copy:03d}.jsonl").write_text(lines, encoding="utf-8")
+        write_texts(prefixed, folder / f"copy-{copy:03d}.jsonl")
     return size
+
+
+def write_texts(texts: Iterable[str], path: Path) -> None:
+    """Write a file of JSON Lines, a document a line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)

@@ -2,14 +2,13 @@
 
 import contextlib
 import io
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from benchmarks.corpora import read_documents
+from benchmarks.corpora import read_documents, write_texts
 from benchmarks.ranks import run_on_ranks
 from benchmarks.report import asks_for_quick, print_report
 from conf.compose import compose
@@ -94,7 +93,7 @@ def describe(size: Size) -> str:
     """Return what the figures are."""
     parameters = [
         count_parameters(
-            compose_run(Path("unused"), "unused", chosen, f"model.vocab_size={VOCAB_SIZE}").model, with_pairs=False
+            config_of(Path("unused"), "unused", chosen, f"model.vocab_size={VOCAB_SIZE}").model, with_pairs=False
         )
         for chosen in (TEACHER, STUDENT)
     ]
@@ -110,10 +109,9 @@ def describe(size: Size) -> str:
 
 def prepare_shards(folder: Path) -> None:
     """Write FOLDER/shards."""
-    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
-        for lines in (text.splitlines() for name in CORPORA for text in read_documents(name)):
-            for start in range(0, len(lines), LINES):
-                file.write(json.dumps({"text": "\n".join(lines[start : start + LINES])}) + "\n")
+    documents = [text.splitlines() for name in CORPORA for text in read_documents(name)]
+    parts = ("\n".join(lines[at : at + LINES]) for lines in documents for at in range(0, len(lines), LINES))
+    write_texts(parts, folder / "corpus.jsonl")
     overrides = [f"output_dir={folder / 'shards'}", f"corpus.paths=[{folder / 'corpus.jsonl'}]", "corpus.format=jsonl"]
     overrides += ["pairs.kind=none", f"sequence.max_seq_length={LENGTH}", f"tokenizer.vocab_size={VOCAB_SIZE}"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -137,7 +135,7 @@ def train_all(ranks: Ranks, folder: Path, size: Size) -> dict[str, list[Score]]:
 def train(ranks: Ranks, folder: Path, name: str, overrides: Sequence[str], *, steps: int) -> Score:
     """Train FOLDER/NAME from scratch and return how it ends."""
     lengths = [f"max_steps={steps}", f"lr_schedule.warmup_steps={steps // 10}", f"evaluation.every={steps}"]
-    config = compose_run(folder, name, overrides, *lengths)
+    config = config_of(folder, name, overrides, *lengths)
     run(config, ranks, StopRequest())
     records = ranks.broadcast(lambda: read_metrics(folder / name / METRICS_FILE))
     last = records[-1]
@@ -145,7 +143,7 @@ def train(ranks: Ranks, folder: Path, name: str, overrides: Sequence[str], *, st
     return Score(float(last["held_out_mlm_loss"] or 0), float(last["held_out_mlm_accuracy"] or 0), seconds)
 
 
-def compose_run(folder: Path, name: str, chosen: Sequence[str], *overrides: str) -> PretrainConfig:
+def config_of(folder: Path, name: str, chosen: Sequence[str], *overrides: str) -> PretrainConfig:
     """Return the config of a run."""
     paths = [f"shards_dir={folder / 'shards'}", f"run_dir={folder / name}"]
     return compose("pretrain", PretrainConfig, [*paths, *SETTINGS, *chosen, *overrides])

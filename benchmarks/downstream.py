@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from benchmarks.corpora import read_documents, shared_data
+from benchmarks.corpora import read_documents, shared_data, write_texts
 from benchmarks.report import asks_for_quick, print_report
 from conf.compose import quoted
 from pretrain.track.metrics_file import METRICS_FILE, read_metrics
@@ -112,7 +112,7 @@ def pretrain(language: Language, folder: Path, *, steps: int) -> Path:
     if not corpus.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         texts = [text for name in language.corpora for text in read_documents(name)]
-        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        write_texts(texts, corpus)
     paths = [f"output_dir={shards}", f"corpus.paths=[{corpus}]", "corpus.format=jsonl"]
     call("data_prep", *paths, *PREPARE, *language.keys)
     ranks = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS), "-m", "pretrain"]

@@ -3,7 +3,6 @@
 import gc
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +52,6 @@ def main(arguments: Sequence[str]) -> int:
         exit_code = 0 if run(config, ranks, stop) else config.stop_exit_code
     except (ValueError, OSError) as error:
         report_failure(error)
-        traceback.clear_frames(error.__traceback__)
         exit_code = EXIT_USER_ERROR
     except (Exception, KeyboardInterrupt) as error:
         leave_at_once(error)

@@ -96,16 +96,21 @@ def _require_same_vocabulary(path: Path, model: ModelConfig, shards: ShardDirect
     require(model.vocab_size == wanted, FIELD, str(path), remedy)
 
 
+def require_unchanged(teacher: TeacherDirectory) -> None:
+    """Raise ValueError when this rank's file of weights is not the one that was found."""
+    path = weights_file(teacher.path)
+    remedy = f"{path.name} is not the one that rank 0 has found; let all ranks see the same directory"
+    require(hash_file(path) == teacher.sha256, FIELD, str(teacher.path), remedy)
+
+
 def read_model(teacher: TeacherDirectory, kernels: Kernels) -> BertForPretraining:
     """Return the model with its weights as they are stored, on the CPU and without a pair head, which nobody asks.
 
-    Raises ValueError when the file is not the one that was found, when it lacks parameters (the masked-token head, in
-    files of a bare encoder), and when it holds some that are not finite, of other shapes, or that no model of ours has.
+    Raises ValueError when the file lacks parameters (the masked-token head, in files of a bare encoder), and when it
+    holds some that are not finite, of other shapes, or that no model of ours has.
     """
     path = weights_file(teacher.path)
     name = str(teacher.path)
-    remedy = f"{path.name} is not the one that rank 0 has found; let all ranks see the same directory"
-    require(hash_file(path) == teacher.sha256, FIELD, name, remedy)
     kept = [other for _, other in teacher.layers]
     with torch.device("meta"):  # neither memory nor random numbers for what is replaced at once
         model = BertForPretraining(teacher.model, kernels, with_pairs=False, kept_layers=kept)

@@ -8,7 +8,7 @@ from torch import Tensor
 from pretrain.config import Kernels
 from pretrain.data.batch import MicroBatch
 from pretrain.data.feed import StepCounts
-from pretrain.distillation.directory import TeacherDirectory, read_model
+from pretrain.distillation.directory import TeacherDirectory, read_model, require_unchanged
 from pretrain.distillation.losses import DistillationLosses, distillation_sums, distilled_loss
 from pretrain.distillation_config import DistillationConfig
 from pretrain.engine_config import Precision
@@ -64,8 +64,12 @@ def load_teacher(
     precision: Precision,
     device: torch.device,
 ) -> Teacher | None:
-    """Return the teacher on `device`, in the run's precision; None without one. Raises ValueError as `read_model`."""
+    """Return the teacher on `device`, in the run's precision; None without one.
+
+    Raises ValueError as `read_model`, and when the file is not the one that was found.
+    """
     if found is None:
         return None
+    require_unchanged(found)
     model = read_model(found, kernels).to(device, DTYPES[precision])
     return Teacher(model=model.requires_grad_(False).eval(), config=config)

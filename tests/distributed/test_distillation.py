@@ -1,5 +1,6 @@
 """A run with a teacher keeps what every run keeps: any cut of the batch, any resume, an export of the model alone."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -96,13 +97,18 @@ def test_a_resumed_run_repeats_every_bit_and_the_teacher_may_have_moved(
 
 
 def test_another_teacher_is_no_resume_of_the_same_run(uncut, shards, teacher, tmp_path):
-    other = shutil.copytree(teacher, tmp_path / "other")
+    other, same_weights = (shutil.copytree(teacher, tmp_path / name) for name in ("other", "same_weights"))
     weights = load_file(other / "model.safetensors")
     save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
     settings = [*engine_overrides(0, "fp32"), *NO_DROPOUT, "data.global_batch_size=24", "data.micro_batch_size=4"]
     config = tiny_config(shards, uncut, *with_teacher(other, *settings))
     assert to_dict(config)["distillation"]["teacher"] == str(other)
     with pytest.raises(ValueError, match=r"teacher_sha256 was '\w{64}', now '\w{64}'.*resume.allow=\[teacher_sha256\]"):
+        check(config, PlannedRanks(world_size=1))
+    settings_of_model = json.loads((same_weights / "config.json").read_text())
+    (same_weights / "config.json").write_text(json.dumps(settings_of_model | {"layer_norm_eps": 1e-5}))
+    config = tiny_config(shards, uncut, *with_teacher(same_weights, *settings))
+    with pytest.raises(ValueError, match=r"teacher_model\.layer_norm_eps was 1e-12, now 1e-05"):
         check(config, PlannedRanks(world_size=1))
 
 

@@ -26,12 +26,15 @@ from data_prep.tokenizer import wordpiece_tokenizer
 from pretrain.config import Kernels
 from pretrain.initial_weights import InitialWeights, find_initial_weights, fit_weights
 from pretrain.model.bert import BertForPretraining
+from pretrain.model.hf_vocabulary import match_vocabulary
 from pretrain.model_config import ModelConfig, RunModelConfig
 from tests.continued import VOCABULARY, model_config, write_model
 from tests.models import ALBERT, ROBERTA, pad, random_batch
 
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
 ARCHITECTURES = {"bert": {}, "roberta": ROBERTA, "albert": ALBERT}
+
+MERGES = [("a", "b"), ("b", "c")]
 
 
 def run_config(config: ModelConfig, directory: Path, **changes: Any) -> RunModelConfig:
@@ -149,7 +152,9 @@ def test_rows_of_no_token_are_cut_off(tmp_path: Path) -> None:
     config = model_config(vocab_size=72)
     theirs = write_model(tmp_path, AutoModelForMaskedLM, config)
     model = run_config(model_config(), tmp_path)
-    weights = weights_of(find(model), model)
+    found = find(model)
+    assert found.note.endswith("; 8 rows of no token in its tokenizer left out")
+    weights = weights_of(found, model)
     assert torch.equal(weights[WORDS], theirs.get_input_embeddings().weight[:64])
     assert len(weights["mlm_head.bias"]) == 64
 
@@ -355,3 +360,23 @@ def test_new_tokens_among_the_old_ones_are_refused(whole: Path, tmp_path: Path) 
     model = run_config(model_config(), directory, extend_vocabulary=True)
     with pytest.raises(ValueError, match=r"'w3' has id 15 in data/shards, among the model's"):
         find(model)
+
+
+def test_new_tokens_that_only_continue_words_are_refused(whole: Path) -> None:
+    """The mean of their pieces would be that of the text `##volts`."""
+    model = run_config(model_config(), whole, vocab_size=65, extend_vocabulary=True)
+    longer = wordpiece_tokenizer([*VOCABULARY, "##volts"], lowercase=True, source="the test")
+    with pytest.raises(ValueError, match=r"'##volts' in S is a part of words, .*tokenizer\.add_words_file"):
+        find_initial_weights(model, longer, with_pairs=False, shards="S")
+
+
+def test_merges_in_another_order_are_refused(whole: Path, tmp_path: Path) -> None:
+    """`abc` is `ab c` with one and `a bc` with the other."""
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+    ids = {token: number for number, token in enumerate(("a", "b", "c", "ab", "bc"))}
+    first, second = (Tokenizer(models.BPE(ids, merges)) for merges in (MERGES, MERGES[::-1]))
+    first.save(str(directory / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"joins bytes in another order than S; prepare the shards with it.*byte_bpe"):
+        match_vocabulary(directory, second, shards="S", extend=False)
+    assert match_vocabulary(directory, first, shards="S", extend=False).num_old == 5
