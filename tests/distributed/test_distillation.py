@@ -79,7 +79,8 @@ def test_the_student_learns_from_its_teacher_and_is_evaluated_as_without_one(wor
 
 
 @pytest.mark.parametrize(
-    ("stage", "precision"), [(2, "bf16"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((3, "fp32"),))]
+    ("stage", "precision"),
+    [(2, "bf16"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, "fp16"), (3, "fp32")))],
 )
 def test_a_resumed_run_repeats_every_bit_and_the_teacher_may_have_moved(
     worker_group, shards, teacher, tmp_path, stage, precision

@@ -182,3 +182,21 @@ def test_a_vocabulary_grows_and_its_new_rows_are_trained(worker_group, model: Pa
     after = AutoModel.from_pretrained(tmp_path / "exported").get_input_embeddings().weight
     assert after.shape == before.shape == (66, 32)
     assert not torch.equal(after[64:], before[64:])
+
+
+def test_the_student_of_a_wider_teacher_begins_with_the_weights_of_the_file_too(
+    worker_group, shards: Path, model: Path, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "teacher", AutoModelForMaskedLM, model_config(hidden_size=48, intermediate_size=96), seed=1)
+    chosen = ["distillation=hidden_states", f"distillation.teacher={tmp_path / 'teacher'}"]
+    arguments = command(shards, tmp_path / "run", model, *chosen)
+    wanted = from_huggingface(AutoModelForPreTraining.from_pretrained(model).state_dict(), WIDE.architecture, 0)
+    one, other = worker_group(2).run(first_weights, arguments)
+    assert {*one} - {*wanted} == {"hidden_projections.0.weight"}
+    assert all(torch.equal(one[name], wanted[name]) for name in wanted)
+    assert torch.equal(one["hidden_projections.0.weight"], other["hidden_projections.0.weight"])
+    said = worker_group(2).run(train, arguments)
+    assert f", from {model}" in said[0]
+    losses = lines(tmp_path / "run", ("distillation_loss", "hidden_loss"))
+    assert len(losses) == 6
+    assert losses[-1][1] < losses[0][1]

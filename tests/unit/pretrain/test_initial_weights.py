@@ -173,7 +173,7 @@ def test_a_new_word_begins_as_the_mean_of_the_pieces_it_had(tmp_path: Path) -> N
         torch.testing.assert_close(weights["mlm_head.bias"][row], bias[ids].mean())
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "albert"])
 def test_positions_beyond_the_table_repeat_it_from_its_start(architecture: str, tmp_path: Path) -> None:
     config = model_config(**ARCHITECTURES[architecture])
     theirs = write_model(tmp_path, AutoModelForMaskedLM, config)
