@@ -22,6 +22,8 @@ RANKS, MAX_MINUTES, SEEDS = 2, 30, (0, 1, 2)
 BATCH, LENGTH = 32, 128
 PREPARE = ["pairs.kind=none", "masking.kind=dynamic", "dupe_factor=1", f"sequence.max_seq_length={LENGTH}"]
 PRETRAIN = ["experiment=quickstart", "tracking=none", f"data.global_batch_size={BATCH}", "data.micro_batch_size=16"]
+# At so small a batch better than the quick start's LAMB at 1e-2, which stays longer near the unigram entropy.
+PRETRAIN += ["optimizer=adamw", "optimizer.learning_rate=2e-3"]
 # The rate is one for all: of 1e-3, 2e-3 and 4e-3 the best on eval files with seed 0, for either side.
 FINETUNE = ["training.learning_rate=2e-3", f"seeds=[{','.join(map(str, SEEDS))}]"]
 AT_A_TIME = 2  # fine-tunings, of one thread each
@@ -58,7 +60,7 @@ LANGUAGES = {
                 "banking77/train.csv",
                 "banking77/test.csv",
                 None,
-                1000,
+                500,
                 ["task=classification", "task.label_column=category"],
             ),
             "WNUT-17": Task(
