@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, RobertaConfig, RobertaModel
 
+from conf.compose import compose
 from pretrain.config import Kernels
+from pretrain.cost import CostConfig, presets
 from pretrain.model.bert import BertForPretraining
 from pretrain.model.hf_weights import (
     from_huggingface,
@@ -99,6 +102,19 @@ def test_transformers_weights_give_the_same_logits_here(
     model = BertForPretraining(read, Kernels.torch, with_pairs=with_pairs)
     model.load_state_dict(from_huggingface(twin.state_dict(), read.architecture, twin.config.pad_token_id))
     assert_same_logits(model, twin, lengths, config, pad_token_id)
+
+
+FAST_PRESETS = {"tiny", "mini", "albert_base"}
+
+
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST_PRESETS)) for name in presets()]
+)
+def test_every_preset_gives_the_same_logits_in_transformers_at_its_full_size(preset: str) -> None:
+    config = compose("cost", CostConfig, [f"model={preset}"]).model
+    config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = build_model(config, with_pairs=config.traits.has_pair_head)
+    assert_same_logits(model, huggingface_twin(model, config), [3, 17], config, 0)
 
 
 @pytest.mark.parametrize(("name", "with_pairs"), HEADS)
