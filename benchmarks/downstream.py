@@ -149,7 +149,8 @@ def compare(title: str, task: Task, run_dir: Path, folder: Path, *, quick: bool)
     steps = 2 if quick else task.steps
     # Evaluated after the last step only: no checkpoint is chosen by the score that is reported.
     keys += [*FINETUNE, *task.keys, f"training.max_steps={steps}", f"evaluation.every={steps}"]
-    call("finetune.compare", f"run_dir={run_dir}", f"output_dir={output_dir}", *keys)
+    last = int(read_metrics(run_dir / METRICS_FILE)[-1]["step"] or 0)  # a run that was stopped has earlier ones too
+    call("finetune.compare", f"run_dir={run_dir}", f"steps=[{last}]", f"output_dir={output_dir}", *keys)
     results = json.loads((output_dir / "compare.json").read_text(encoding="utf-8"))
     split, (random, pretrained) = results["split"], results["results"].values()
     metric = random["metric"]
