@@ -138,7 +138,7 @@ def call(module: str, *arguments: str) -> None:
 def compare_all(tasks: dict[str, Task], run_dir: Path, folder: Path, *, quick: bool) -> list[list[str]]:
     """Return the rows of all tasks, of which `AT_A_TIME` are worked on."""
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        return list(pool.map(lambda item: compare(*item, run_dir, folder, quick=quick), tasks.items()))
+        return list(pool.map(lambda title: compare(title, tasks[title], run_dir, folder, quick=quick), tasks))
 
 
 def compare(title: str, task: Task, run_dir: Path, folder: Path, *, quick: bool) -> list[str]:
