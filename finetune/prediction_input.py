@@ -143,4 +143,4 @@ def read_examples(task: Task, source: Source, faults: Faults) -> Iterator[Any]:
 def _sentences(task: Tagging, path: Path, faults: Faults) -> Iterator[Sentence]:
     for place, text in read_plain_texts(KEY, path, faults):
         words, spans = cut_text(text, by_character=task.config.by_character)
-        yield Sentence(place, words, None, text, spans)
+        yield Sentence([place] * len(words), words, None, text, spans)

@@ -15,6 +15,7 @@ PREFIXES = {TagScheme.iob1: "BI", TagScheme.iob2: "BI", TagScheme.bioes: "BIES"}
 _OPEN = "BI"  # BIOES: an entity goes on after these
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNIT = re.compile(rf"[{_HAN}]|[^{_HAN}]+")
+_UNSPACED = re.compile(rf"[{_HAN}\u3000-\u30ff\uff00-\uffef]")  # also Chinese and Japanese punctuation, and kana
 
 
 class InvalidTagsError(ValueError):
@@ -83,6 +84,18 @@ def to_characters(words: Sequence[str], tags: Sequence[str] | None) -> tuple[lis
     if tags is None:
         return units, None
     return units, [tag for word, first in zip(pieces, tags, strict=True) for tag in _spread(first, len(word))]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Return words as they are written: with blanks between them, but none beside a Chinese or Japanese character.
+
+    What `to_characters` took apart is whole again.
+    """
+    text = ""
+    for word in words:
+        together = not text or _UNSPACED.match(text[-1]) or _UNSPACED.match(word)
+        text += word if together else f" {word}"
+    return text
 
 
 def unit_spans(word: str) -> list[tuple[int, int]]:

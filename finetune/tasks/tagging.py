@@ -18,29 +18,34 @@ from finetune.losses import cross_entropy
 from finetune.metrics import tagging_scores
 from finetune.reading.conll import TaggedWords, read_tagged_words
 from finetune.reading.faults import Faults, Place
-from finetune.tag_schemes import OUTSIDE, InvalidTagsError, to_characters, to_iob2
+from finetune.tag_schemes import OUTSIDE, InvalidTagsError, join_words, to_characters, to_iob2, unit_spans
 from finetune.task_config import TaggingConfig
 from finetune.tasks.task import Encoded, Feature, Logits, LossFunction
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Words, or characters, with their tags in IOB2; None where they were not asked for.
+    """Words, or characters, with their tags in IOB2; None where they were not asked for. `places` are the words'.
 
     Words that were cut out of a text have their `spans` in it: first character and end, exclusive.
     """
 
-    place: Place
+    places: list[Place]
     words: list[str]
     tags: list[str] | None
     text: str | None = None
     spans: list[tuple[int, int]] | None = None
 
+    @property
+    def place(self) -> Place:
+        """Where the sentence begins."""
+        return self.places[0]
+
     def words_text(self, first: int, last: int) -> str:
         """Return what stands from one word to another, the last one included."""
         if self.text is not None and self.spans is not None:
             return self.text[self.spans[first][0] : self.spans[last][1]]
-        return " ".join(self.words[first : last + 1])
+        return join_words(self.words[first : last + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,7 @@ class Tagging:
             except InvalidTagsError as error:
                 faults.report(found.places[error.position], str(error))
             else:
-                words, tags = to_characters(found.words, tags) if self.config.by_character else (found.words, tags)
-                yield Sentence(found.places[0], words, tags)
+                yield self._sentence(found, tags)
 
     def learn_labels(self, train: Sequence[Sentence]) -> None:
         """Take the entity types of the training file. Raises ValueError when there is none."""
@@ -104,11 +108,11 @@ class Tagging:
             counts = Counter(tokenizer(sentence.words, is_split_into_words=True, add_special_tokens=False).word_ids())
             sizes = [counts[word] for word in range(len(sentence.words))]
             if max(sizes) > room:
-                word = sentence.words[sizes.index(max(sizes))]
+                longest = sizes.index(max(sizes))
                 faults.report(
-                    sentence.place,
-                    f"the word {word[:40]!r} has {max(sizes)} word pieces, more than max_length={max_length} has room "
-                    "for; raise max_length or remove it",
+                    sentence.places[longest],
+                    f"the word {sentence.words[longest][:40]!r} has {max(sizes)} word pieces, more than "
+                    f"max_length={max_length} has room for; raise max_length or remove it",
                 )
                 continue
             runs = list(cut_words(sizes, room))
@@ -174,6 +178,14 @@ class Tagging:
             numbers = [self.labels.index(tag) for tag in sentence.tags[run.start : run.stop]]
             feature["labels"] = align_labels(encoded.word_ids(), numbers)
         return feature, {run.start + word: token for word, token in first_pieces(encoded.word_ids()).items()}
+
+    def _sentence(self, found: TaggedWords, tags: list[str] | None) -> Sentence:
+        """Return the words of a file, or their characters, with tags in IOB2."""
+        if not self.config.by_character:
+            return Sentence(found.places, found.words, tags)
+        pairs = zip(found.places, found.words, strict=True)
+        places = [place for place, word in pairs for _ in unit_spans(word)]
+        return Sentence(places, *to_characters(found.words, tags))
 
     def _require_known(self, tags: Sequence[str]) -> None:
         for position, tag in enumerate(tags):

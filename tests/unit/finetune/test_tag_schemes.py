@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOBES, Entities
 
-from finetune.tag_schemes import InvalidTagsError, to_characters, to_iob2
+from finetune.tag_schemes import InvalidTagsError, join_words, to_characters, to_iob2
 from finetune.task_config import TagScheme
 
 SPANS = st.lists(st.tuples(st.sampled_from(["", "PER", "LOC"]), st.integers(1, 3)), max_size=6)
@@ -72,3 +72,24 @@ def test_chinese_words_become_characters_and_other_runs_stay_whole():
     assert words == ["我", "爱", "北", "京", "大", "学", "NBA", "2", "号"]
     assert tags == ["O", "O", "B-ORG", "I-ORG", "I-ORG", "I-ORG", "B-ORG", "I-ORG", "I-ORG"]
     assert to_characters(["北京"], None) == (["北", "京"], None)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["Oslo", "harbour"], "Oslo harbour"),
+        (["北", "京", "大", "学"], "北京大学"),
+        (["2", "号", "楼"], "2号楼"),
+        (["《", "红", "楼", "梦", "》", "、"], "《红楼梦》、"),
+        (["東京", "タワー", "ビル"], "東京タワービル"),
+        (["Bank", "of", "中国"], "Bank of中国"),
+        (["서울", "대학교"], "서울 대학교"),
+    ],
+)
+def test_words_are_joined_as_they_are_written(words, text):
+    assert join_words(words) == text
+
+
+@given(st.text("北京Ab1 。", min_size=1).filter(str.strip))
+def test_a_word_that_became_characters_is_whole_again(word):
+    assert join_words(to_characters([word], None)[0]) == word

@@ -72,15 +72,17 @@ def test_long_sentences_are_cut_between_words_and_scored_whole(task, tmp_path):
     assert [entity["type"] for entity in task.decode(outputs, encoded)[0]["entities"]] == ["PER", "LOC"] * 3
 
 
-def test_a_word_longer_than_an_input_is_named(task, tmp_path):
-    path = write_conll(tmp_path / "a.conll", [[("it", "O")], [("2" + "." * 9, "O")]])
-    with pytest.raises(ValueError, match=r"a\.conll, line 3: the word '2\.+' has 10 word pieces, more than max_len"):
+@pytest.mark.parametrize("by_character", ["false", "true"])
+def test_a_word_longer_than_an_input_is_named_with_its_own_line(tmp_path, by_character):
+    task = Tagging(task_config("tagging", f"task.by_character={by_character}"), ["O"])
+    path = write_conll(tmp_path / "a.conll", [[("it", "O")], [("北京", "O"), ("saw", "O"), ("2" + "." * 9, "O")]])
+    with pytest.raises(ValueError, match=r"a\.conll, line 5: the word '2\.+' has 10 word pieces, more than max_len"):
         task.encode(read(task, path), tokenizer(), 8, Faults(skip=False))
 
 
 def test_a_word_without_word_pieces_is_outside(task):
     encoded = task.encode(
-        [Sentence(None, ["anna", "\u200d", "saw"], ["B-PER", "O", "O"])], tokenizer(), 48, Faults(skip=False)
+        [Sentence([], ["anna", "\u200d", "saw"], ["B-PER", "O", "O"])], tokenizer(), 48, Faults(skip=False)
     )
     assert task.predicted_tags(perfect(task, encoded), encoded) == [["B-PER", "O", "O"]]
 
@@ -92,6 +94,22 @@ def test_chinese_characters_are_tagged_one_by_one(tmp_path):
     task.learn_labels(sentences)
     (feature,) = task.encode(sentences, tokenizer(), 48, Faults(skip=False)).features
     assert feature["labels"] == [IGNORE_INDEX, 0, 0, 1, 2, IGNORE_INDEX]
+
+
+@pytest.mark.parametrize(
+    ("by_character", "words", "last"),
+    [("true", [*"北京大学", "in", "oslo"], 3), ("false", ["北京", "大学", "in", "oslo"], 1)],
+)
+def test_a_chinese_entity_of_a_file_is_written_without_blanks(tmp_path, by_character, words, last):
+    task = Tagging(task_config("tagging", f"task.by_character={by_character}"))
+    rows = [("北京", "B-ORG"), ("大学", "I-ORG"), ("in", "O"), ("oslo", "B-LOC")]
+    sentences = read(task, write_conll(tmp_path / "a.conll", [rows]))
+    task.learn_labels(sentences)
+    encoded = task.encode(sentences, tokenizer(), 48, Faults(skip=False))
+    (record,) = task.decode(perfect(task, encoded), encoded)
+    assert record["words"] == words
+    found = [(one["text"], one["first_word"], one["last_word"]) for one in record["entities"]]
+    assert found == [("北京大学", 0, last), ("oslo", last + 2, last + 2)]
 
 
 def test_predicted_tags_are_those_of_the_pipeline_of_transformers(task, tmp_path):
