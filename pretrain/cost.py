@@ -23,6 +23,8 @@ MASKED_SHARE = 0.15
 USABLE = 0.9
 """Share of a GPU's memory that may be planned with: CUDA, NCCL and gaps between tensors take some of the rest."""
 
+STAGES = range(4)
+
 SOURCES = """\
 Sources: parameters and FLOPs are counted in pretrain/model/size.py and pretrain/track/flops.py; weights, gradients and
 optimizer after Rajbhandari et al. 2020 (arXiv:1910.02054) and activations after Korthikanti et al. 2022
@@ -69,7 +71,7 @@ def presets() -> list[str]:
 
 
 def describe_presets(arguments: Sequence[str]) -> list[str]:
-    """Return a Markdown table with a line per preset, and a legend: ZeRO stage 1 on the middle one of `num_gpus`."""
+    """Return a Markdown table with a line per preset, and a legend; it is for the middle one of `num_gpus`."""
     configs = {name: compose("cost", CostConfig, [*arguments, f"model={name}"]) for name in presets()}
     asked = next(iter(configs.values()))
     gpus, longest = asked.num_gpus[len(asked.num_gpus) // 2], max(asked.max_seq_length)
@@ -77,26 +79,27 @@ def describe_presets(arguments: Sequence[str]) -> list[str]:
     names = sorted(
         configs, key=lambda name: (order.index(configs[name].model.architecture), _parameters(configs[name]))
     )
-    header = ["preset", "parameters", *(f"MFLOPs at {length}" for length in asked.max_seq_length), "state, GB"]
-    header += [f"{gpu_gb} GB" for gpu_gb in asked.gpu_gb]
+    header = ["preset", "parameters", *(f"MFLOPs at {length}" for length in asked.max_seq_length)]
+    header += [f"state, GB, ZeRO {' / '.join(map(str, STAGES))}", *(f"{gpu_gb} GB" for gpu_gb in asked.gpu_gb)]
     legend = f"""
 With the published vocabularies. FLOPs: forward and backward pass, per token of a sequence of so many. State: weights,
-gradients, optimizer and buffers on one of {gpus} GPUs, ZeRO stage 1, bf16. Then, for GPUs of so much memory, the
-largest power of two for data.micro_batch_size at {longest} tokens that leaves {1 - USABLE:.0%} of it free, in
-parentheses with engine.activation_checkpointing=true. All stages: python -m pretrain.cost model=PRESET"""
+gradients, optimizer and buffers on one of {gpus} GPUs in bf16, by ZeRO stage; the rest is for activations. Then, for a
+GPU of so much memory: the lowest stage that allows as large micro-batches as any other, and with it the largest power
+of two for data.micro_batch_size at {longest} tokens that leaves {1 - USABLE:.0%} of the GPU free, in parentheses with
+engine.activation_checkpointing=true. All stages, other numbers of GPUs: python -m pretrain.cost model=PRESET"""
     rows = [_preset_row(name, configs[name], gpus=gpus, length=longest) for name in names]
     return [*_table(header, rows), *legend.split("\n")]
 
 
 def _preset_row(name: str, config: CostConfig, *, gpus: int, length: int) -> list[str]:
     parameters = _parameters(config)
-    state = state_bytes(parameters, zero_stage=1, num_gpus=gpus)
+    states = [state_bytes(parameters, zero_stage=stage, num_gpus=gpus) for stage in STAGES]
     return [
         f"`{name}`",
         f"{parameters:,}",
         *(f"{flops_per_token(config.model, length) / 1e6:,.0f}" for length in config.max_seq_length),
-        f"{sum(state) / 1e9:.2f}",
-        *(_fitting(config.model, state, length=length, gpu_gb=gpu_gb) for gpu_gb in config.gpu_gb),
+        " / ".join(f"{sum(state) / 1e9:.2f}" for state in states),
+        *(_best_fitting(config.model, states, length=length, gpu_gb=gpu_gb) for gpu_gb in config.gpu_gb),
     ]
 
 
@@ -136,7 +139,7 @@ def _header(config: CostConfig) -> list[str]:
 def _rows(config: CostConfig) -> list[list[str]]:
     rows = []
     for gpus in config.num_gpus:
-        for stage in range(4):
+        for stage in STAGES:
             state = state_bytes(_parameters(config), zero_stage=stage, num_gpus=gpus)
             fits = [
                 _fitting(config.model, state, length=length, gpu_gb=gpu_gb)
@@ -182,6 +185,13 @@ def _fitting(model: ModelConfig, state: StateBytes, *, length: int, gpu_gb: int)
         for checkpointing in (False, True)
     )
     return f"{plain or '–'} ({twice or '–'})"
+
+
+def _best_fitting(model: ModelConfig, states: Sequence[StateBytes], *, length: int, gpu_gb: int) -> str:
+    """Return what fits with the stage that leaves the most room, after the lowest stage with which as much fits."""
+    fits = [_fitting(model, state, length=length, gpu_gb=gpu_gb) for state in states]
+    most = fits[min(STAGES, key=lambda stage: sum(states[stage]))]
+    return f"{fits.index(most)}: {most}"
 
 
 def _parameters(config: CostConfig) -> int:

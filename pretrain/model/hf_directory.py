@@ -20,7 +20,10 @@ from pretrain.model.hf_weights import to_huggingface, to_huggingface_config
 from pretrain.model_config import ModelConfig
 
 TOLERANCE = 1e-4
-"""Largest logit difference to transformers, relative to the largest logit (or to 1), in fp32."""
+"""Largest logit difference to transformers, relative to the largest logit (or to 1), in fp32.
+
+Small models are tested to 1e-5. This leaves room for what 24 layers round, so that no good model is refused.
+"""
 
 PROBE_TEXTS = (
     ("The ship left the harbour at dawn.", "Nobody saw it again."),

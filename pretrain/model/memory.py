@@ -34,7 +34,7 @@ def state_bytes(parameters: int, *, zero_stage: int, num_gpus: int) -> StateByte
 
     Gradients are bf16 and, where they are accumulated or updated with, fp32; the optimizer has fp32 weights and two
     fp32 moments; buffers take what is on its way to other ranks. Under stage 3 the gathered weights of models of up to
-    10^9 parameters stay for the whole step, so it saves nothing over stage 2 there.
+    10^9 parameters stay for the whole step, so it saves nothing over stage 2 there but buffers, from 2.5 10^8 on.
     """
     own = -(-parameters // num_gpus)
     on_its_way = 4 * min(parameters, REDUCE_BUCKET)

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from pretrain.model.bert import BertForPretraining
 from pretrain.model.memory import StateBytes, state_bytes
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "models.md"
+
+
+def cells(lines: Sequence[str]) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,26 @@ def test_the_parameters_of_a_preset_are_those_of_the_model_that_is_built(table, 
 def test_a_models_table_has_every_stage_number_of_gpus_length_and_gpu(capsys):
     assert main(["model=tiny", "num_gpus=[2,4]", "max_seq_length=[64,128,256]", "gpu_gb=[16]"]) == 0
     printed = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
+    rows = cells(printed.splitlines())
     assert rows[0][-3:] == ["16 GB, 64", "16 GB, 128", "16 GB, 256"]
     assert [row[:2] for row in rows[2:]] == [[gpus, stage] for gpus in ("2", "4") for stage in ("0", "1", "2", "3")]
     assert "parameters: 4,433,468" in printed
     for paper in ("arXiv:1910.02054", "arXiv:2205.05198"):
         assert paper in printed
+
+
+@pytest.mark.parametrize("preset", ["tiny", "large", "roberta_large"])
+def test_a_preset_gets_the_lowest_stage_that_allows_as_large_batches_as_any(preset, capsys):
+    asked = ["num_gpus=[64]", "max_seq_length=[512]", "gpu_gb=[2,4,6,16,80]"]
+    assert main([*asked, f"model={preset}"]) == 0
+    *_, zero, one, two, three = cells(capsys.readouterr().out.splitlines())
+    (row,) = (row for row in cells(describe_presets(asked)) if row[0] == f"`{preset}`")
+    for column in range(-5, 0):
+        by_stage = [stage[column] for stage in (zero, one, two, three)]
+        largest = max(
+            by_stage, key=lambda fit: [int(size) if size != "–" else 0 for size in re.findall(r"[\d–]+", fit)]
+        )
+        assert row[column] == f"{by_stage.index(largest)}: {largest}"
 
 
 def test_a_changed_model_is_reckoned_as_changed(capsys):
