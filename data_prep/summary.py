@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from data_prep.config import DataPrepConfig, PairKind
+from data_prep.corpus_config import CorpusConfig
 from data_prep.filtering.filters import DROPPED_BY
 from data_prep.manifest import HELD_OUT, MANIFEST_NAME, TRAIN, Manifest, ShardInfo
 from data_prep.plan import Plan, num_build_tasks, range_warning
@@ -22,8 +23,8 @@ def describe_plan(plan: Plan, config: DataPrepConfig) -> str:
     ]
     if plan.buckets_per_group > 1:
         lines.insert(-1, f"regroup    {plan.num_groups:,} tasks of {plan.buckets_per_group:,} buckets each")
-    warning = range_warning(plan)
-    return "\n".join([*lines, f"warning    {warning}"] if warning else lines)
+    warnings = [range_warning(plan), *_warn_of_languages(config.corpus)]
+    return "\n".join([*lines, *(f"warning    {warning}" for warning in warnings if warning)])
 
 
 def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float | None) -> str:
@@ -63,6 +64,22 @@ def describe_result(manifest: Manifest, config: DataPrepConfig, seconds: float |
         f"train      torchrun --nproc-per-node 2 -m pretrain shards_dir={config.output_dir} run_dir=RUN_DIR",
     ]
     return "\n".join(lines)
+
+
+def _warn_of_languages(corpus: CorpusConfig) -> list[str]:
+    """Return advice for every language that several sources name where an exponent weighs sources."""
+    if corpus.exponent in (None, 1):
+        return []
+    names: dict[str, list[str]] = {}
+    for source in corpus.sources:
+        if source.language is not None:
+            names.setdefault(source.language, []).append(source.name)
+    return [
+        f"corpus.exponent={corpus.exponent} weighs each source by itself, and {', '.join(several)} are all of "
+        f"language={language}: a language is weighed by its own size as one source with all their paths"
+        for language, several in names.items()
+        if len(several) > 1
+    ]
 
 
 def _warn_of_held_out(documents: int, config: DataPrepConfig) -> str:
