@@ -96,7 +96,10 @@ def _format_of(task: Task, path: Path) -> InputFormat:
 
 
 def _has_labels(task: Task, source: Source) -> bool:
-    """Return whether the first row, sentence or question of a file has what the task's labels are read from."""
+    """Return whether the first row, sentence or question of a file has what the task's labels are read from.
+
+    Raises ValueError for JSON Lines whose first row has no label and a later one has: neither answer is right then.
+    """
     unheard = Faults(skip=True)
     if isinstance(task, QuestionAnswering) and source.format is InputFormat.squad:
         found = read_squad(KEY, source.path, unheard, no_answer=True, labelled=True)
@@ -108,8 +111,17 @@ def _has_labels(task: Task, source: Source) -> bool:
         except ValueError:
             return False
         return True
-    _, row = next(read_table(KEY, source.path, {}, unheard, suffix=source.suffix), (None, {}))
-    return _label_field(task) in row
+    field, rows = _label_field(task), read_table(KEY, source.path, {}, unheard, suffix=source.suffix)
+    first, row = next(rows, (None, {}))
+    if field in row or source.format is not InputFormat.jsonl:
+        return field in row
+    place = next((place for place, row in rows if field in row), None)
+    if place is not None:
+        raise ValueError(
+            f"{place}: a row with the label field {field!r}, which {first} has not; say labelled=false to leave the "
+            "labels unread, or labelled=true to score what has one (on_error=skip leaves out the others)"
+        )
+    return False
 
 
 def _label_field(task: Task) -> str:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from finetune.label_alignment import IGNORE_INDEX
 from finetune.reading.faults import Faults, Place
 from finetune.reading.tables import read_table
 from finetune.task_config import ClassificationConfig, Kind
@@ -90,4 +93,11 @@ def _number(name: str, column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise UnusableError(f"column {column!r} holds {name!r}, which is no number, and task.kind=regression needs one")
+    with np.errstate(over="ignore"):
+        ignored = np.float32(number) == IGNORE_INDEX
+    if ignored:
+        raise UnusableError(
+            f"column {column!r} holds {name!r}, and the Trainer of transformers does not count a label of "
+            f"{IGNORE_INDEX}; add a constant to the numbers of every file, or scale them"
+        )
     return number

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.reading.faults import Faults, Place
-from finetune.reading.squad import Answer, Question, find_fault, typed
+from finetune.reading.squad import Question, find_fault, read_answers, typed
 from finetune.reading.tables import read_table
 
 QUESTION, CONTEXT, ANSWERS = "question", "context", "answers"
@@ -35,8 +35,7 @@ def read_question_lines(key: str, path: Path, faults: Faults, *, no_answer: bool
 def _question(place: Place, row: dict[str, Any], *, labelled: bool) -> Question:
     answers = row[ANSWERS] if labelled else []
     if isinstance(answers, dict):
-        pairs = zip(answers["text"], answers["answer_start"], strict=True)
+        pairs = zip(typed(list, answers["text"]), typed(list, answers["answer_start"]), strict=True)
         answers = [{"text": text, "answer_start": start} for text, start in pairs]
-    found = [Answer(typed(str, answer["text"]), typed(int, answer["answer_start"])) for answer in answers]
     name = str(row.get("id", place.where))
-    return Question(place, name, typed(str, row[QUESTION]), typed(str, row[CONTEXT]), found)
+    return Question(place, name, typed(str, row[QUESTION]), typed(str, row[CONTEXT]), read_answers(answers))

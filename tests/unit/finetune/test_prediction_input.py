@@ -76,6 +76,34 @@ def test_lists_are_labelled_when_they_have_tags(tmp_path, row, tags):
     assert (found.words, found.tags) == (["anna"], tags)
 
 
+@pytest.mark.parametrize(
+    ("task", "row", "labels"),
+    [
+        ("classification", {"text": "x"}, {"label": "a"}),
+        ("tagging", {"tokens": ["anna"]}, {"tags": ["B-PER"]}),
+        (
+            "question_answering",
+            {"question": "who ?", "context": CONTEXT},
+            {"answers": [{"text": "anna", "answer_start": 0}]},
+        ),
+    ],
+)
+def test_rows_of_which_only_some_have_labels_are_a_mistake_that_names_the_line(tmp_path, task, row, labels):
+    late = write_lines(tmp_path / "a.jsonl", row, row, row | labels, row | labels)
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl, line 3: a row with .*a\.jsonl, line 1 has not; say labelled=false"
+    ):
+        find_source(build(task), str(late), None, None)
+    assert len(examples(build(task), late, labelled=False)) == 4
+    early = write_lines(tmp_path / "b.jsonl", row | labels, row)
+    with pytest.raises(ValueError, match=rf"b\.jsonl, line 2: no field '{next(iter(labels))}'"):
+        examples(build(task), early)
+    faults = Faults(skip=True)
+    source = find_source(build(task), str(late), None, True)
+    assert len(list(read_examples(build(task), source, faults))) == 2
+    assert faults.counts[str(late)] == 2
+
+
 def test_a_text_is_cut_into_words_or_characters(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("anna saw 北京.\n", encoding="utf-8")

@@ -50,6 +50,8 @@ def test_several_labels_are_a_list_or_one_string(tmp_path, cell, labels):
             r"holds 'high', which is no number, and task",
         ),
         ({"text": "t", "label": "nan"}, ["task.kind=regression"], r"which is no number"),
+        ({"text": "t", "label": -100}, ["task.kind=regression"], r"holds '-100', and the Trainer .* add a constant"),
+        ({"text": "t", "label": "-100.000001"}, ["task.kind=regression"], r"does not count a label of -100"),
         ({"text": "t", "label": 3}, ["task.kind=multi_label"], r"holds 3; several labels are a list or a string"),
         ({"text": "t", "label": "a||b"}, ["task.kind=multi_label"], r"holds '', which is no label"),
         ({"text": "t", "p": "", "label": 3}, ["task.pair_column=p"], r"the text in column 'p' is empty"),
@@ -58,3 +60,10 @@ def test_several_labels_are_a_list_or_one_string(tmp_path, cell, labels):
 def test_a_mistake_names_file_line_and_column(tmp_path, row, overrides, message):
     with pytest.raises(ValueError, match=rf"a\.jsonl, {message}" if message.startswith("line") else message):
         read(write(tmp_path / "a.jsonl", row), *overrides)
+
+
+def test_minus_one_hundred_is_a_name_like_any_other_and_its_neighbours_are_numbers(tmp_path):
+    assert read(write(tmp_path / "a.jsonl", {"text": "t", "label": -100}))[0].label == "-100"
+    rows = [{"text": "t", "label": number} for number in (100, -100.00001, 1e39)]
+    numbers = [one.label for one in read(write(tmp_path / "b.jsonl", *rows), "task.kind=regression")]
+    assert numbers == [100, -100.00001, 1e39]

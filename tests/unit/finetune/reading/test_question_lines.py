@@ -41,6 +41,8 @@ def test_answers_come_in_both_forms(tmp_path, answers):
         (ROW | {"answers": []}, "it has no answer; set task.no_answer"),
         (ROW | {"answers": ["anna"]}, r"line 1: not a question \(TypeError"),
         (ROW | {"answers": [{"text": "anna"}]}, r"line 1: not a question \(KeyError: 'answer_start'\)"),
+        (ROW | {"answers": [{"text": "h", "answer_start": True}]}, "TypeError: True where int is due"),
+        (ROW | {"answers": {"text": "a", "answer_start": [25]}}, "TypeError: 'a' where list is due"),
         (ROW | {"answers": [], "context": " "}, "the context is empty"),
         ({"question": "who ?", "answers": []}, "context=context is not a column of .*; it has 'answers', 'question'"),
     ],

@@ -11,6 +11,7 @@ from finetune.reading.squad import Question, read_squad
 from tests.finetuning import question, write_squad
 
 CONTEXT = "The ship left Paris, and Anna saw Paris again."
+GOOD = question("q0", "Who?", "Anna", CONTEXT)
 
 
 def read(path: Path, *, no_answer: bool = False, skip: bool = False, labelled: bool = True) -> list[Question]:
@@ -52,11 +53,51 @@ def test_questions_without_answers_are_for_squad_2(tmp_path):
     ],
 )
 def test_a_fault_names_the_question_and_can_be_skipped(tmp_path, record, message):
-    good = question("q0", "Who?", "Anna", CONTEXT)
-    path = write_squad(tmp_path / "a.json", [good, record], CONTEXT)
+    path = write_squad(tmp_path / "a.json", [GOOD, record], CONTEXT)
     with pytest.raises(ValueError, match=rf"a\.json, question q1: .*{message}"):
         read(path)
     assert [found.id for found in read(path, skip=True)] == ["q0"]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("x", r"question 2 of the file: not a question \(TypeError: 'x' where dict is due\)"),
+        ({"question": "Who?"}, r"question 2 of the file: not a question \(KeyError: 'id'\)"),
+        (GOOD | {"id": "q1", "question": 3}, r"question q1: not a question \(TypeError: 3 where str is due\)"),
+        (
+            GOOD | {"id": "q1", "answers": "Anna"},
+            r"question q1: not a question \(TypeError: 'Anna' where list is due\)",
+        ),
+        (GOOD | {"id": "q1", "answers": [{}]}, r"question q1: not a question \(KeyError: 'text'\)"),
+        (question("q1", "Who?", "Anna", CONTEXT, "25"), r"question q1: not a question \(TypeError: '25' where int is"),
+        (question("q1", "Who?", "h", CONTEXT, True), r"question q1: not a question \(TypeError: True where int is due"),
+    ],
+)
+def test_a_record_that_is_no_question_can_be_skipped_too(tmp_path, record, message):
+    path = write_squad(tmp_path / "a.json", [GOOD, record], CONTEXT)
+    with pytest.raises(ValueError, match=rf"a\.json, {message}.*on_error=skip"):
+        read(path)
+    assert [found.id for found in read(path, skip=True)] == ["q0"]
+
+
+def test_a_fault_names_the_line_of_the_id_where_there_are_several(tmp_path):
+    records = [GOOD, GOOD | {"id": "q\n1"}, GOOD | {"id": 7}, GOOD | {"answers": []}]
+    path = write_squad(tmp_path / "a.json", records, CONTEXT)
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=1), encoding="utf-8")
+    text = path.read_text().splitlines()
+    places = [str(found.place) for found in read(path, skip=True)]
+    wanted = [(number, line) for number, line in enumerate(text, start=1) if '"id"' in line]
+    assert places == [f"{path}, line {wanted[0][0]}, question q0", f"{path}, line {wanted[1][0]}, question q\n1",
+                      f"{path}, line {wanted[2][0]}, question 7"]  # fmt: skip
+    with pytest.raises(ValueError, match=rf"a\.json, line {wanted[3][0]}, question q0: its id occurs twice"):
+        read(path)
+
+
+def test_a_file_of_several_lines_that_is_not_json_names_its_line(tmp_path):
+    (tmp_path / "a.json").write_text('{"data": [\n{"id": "\\x"}')
+    with pytest.raises(ValueError, match=r"a\.json, line 2: not JSON \(Invalid \\escape\)"):
+        read(tmp_path / "a.json")
 
 
 def test_an_id_may_occur_once(tmp_path):
@@ -70,11 +111,15 @@ def test_an_id_may_occur_once(tmp_path):
     [
         ("{oops", r"a\.json, line 1: not JSON .*train_file must be SQuAD JSON"),
         ({"data": []}, "train_file=.* has no questions"),
-        ({"rows": []}, r"not SQuAD JSON \(KeyError: 'data'\)"),
+        ({"rows": []}, r"a\.json: not SQuAD JSON \(KeyError: 'data'\)"),
+        (
+            {"data": [{"paragraphs": [{"context": CONTEXT, "qas": [GOOD]}, {"context": "c"}]}]},
+            r"a\.json, after question 1: not SQuAD JSON \(KeyError: 'qas'\)",
+        ),
         ([1], r"not SQuAD JSON \(TypeError"),
         (
             {"data": [{"paragraphs": [{"context": "c", "qas": [{"id": 1}]}]}]},
-            r"question 1 of the file.*KeyError",
+            r"question 1: not a question \(KeyError: 'question'\)",
         ),
         (
             {"data": [{"paragraphs": [{"context": 3, "qas": [{"id": 1, "question": "q"}]}]}]},
