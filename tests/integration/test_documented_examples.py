@@ -1,8 +1,12 @@
-"""The one example on each page of docs/models and docs/tasks, run as it stands; what the page promises comes out."""
+"""The one example on each page of docs/models and docs/tasks, run as it stands; what the page promises comes out.
+
+The commands of docs/finetune_more.md too, over small files and with a few keys more, and the Python of docs/models.md.
+"""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,10 +16,17 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from data_prep.tokenizer import save_tokenizer, wordpiece_tokenizer
 from launch.quickstart import EXPORT
-from tests.finetuning import write_model
+from pretrain.config import Kernels
+from pretrain.model.bert import BertForPretraining
+from tests.finetuned import finetuned, write_files
+from tests.finetuning import sentiment_rows, write_csv, write_model
+from tests.models import tiny_config
+from tests.unit.pretrain.test_export import SPECIAL, WORDS, write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,15 +65,20 @@ def examples(page: Path) -> list[str]:
 
 
 def run_example(page: Path, folder: Path) -> str:
-    """Run the example of a page in a folder by the commands of this Python; return its standard output."""
+    """Run the example of a page in a folder; return its standard output."""
     (example,) = examples(page)
+    return run_script(example, folder)
+
+
+def run_script(script: str, folder: Path) -> str:
+    """Run a script in a folder by the commands of this Python; return its standard output."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
     }
     result = subprocess.run(
-        ["timeout", "--kill-after=20", "500", "bash", "-euo", "pipefail", "-c", example],
+        ["timeout", "--kill-after=20", "500", "bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
         env=os.environ | environment,
         capture_output=True,
@@ -155,3 +171,77 @@ def check_prediction(task: str, record: dict[str, Any]) -> None:
     else:
         assert record["predicted"]
         assert record["end"] - record["start"] == len(record["predicted"])
+
+
+def commands(section: str) -> str:
+    """Return the first indented lines of a section of docs/finetune_more.md, but for what they install."""
+    text = (ROOT / "docs" / "finetune_more.md").read_text(encoding="utf-8").split(f"\n## {section}", 1)[1]
+    found = re.search(r"^(?: {4}.*\n)+", text, flags=re.MULTILINE)
+    assert found is not None
+    return "".join(line for line in found[0].splitlines(keepends=True) if not line.startswith("    pip install "))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what the commands of docs/finetune_more.md name."""
+    write_model(tmp_path / "models" / "base")
+    for name in ("train", "dev", "test"):
+        write_csv(tmp_path / f"{name}.csv", sentiment_rows(8))
+    return tmp_path
+
+
+SHORT = "training.max_steps=2 training.global_batch_size=4 training.micro_batch_size=4 evaluation.every=2"
+
+
+@pytest.mark.slow
+def test_the_commands_of_prediction_predict(tmp_path):
+    write_files(tmp_path)
+    write_csv(tmp_path / "texts.csv", [(text,) for text, _ in sentiment_rows(5)], header="text")
+    for task, name in (("classification", "topics"), ("tagging", "entities")):
+        model = finetuned(tmp_path, task)
+        shutil.copytree(model, tmp_path / "runs" / name / "seed-0" / "model")
+    printed = run_script(commands("Prediction"), tmp_path)
+    assert len((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+    record = json.loads(printed.splitlines()[-1])
+    assert record["words"] == ["Anna", "saw", "the", "harbour", "."]
+    check_prediction("tagging", record)
+
+
+@pytest.mark.slow
+def test_the_command_of_adapters_writes_a_plain_model_and_an_adapter(checkout):
+    run_script(f"{commands('Adapters').rstrip()} {SHORT}", checkout)
+    made = checkout / "runs" / "lora" / "seed-0"
+    assert json.loads((made / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))["r"] == 8
+    assert AutoConfig.from_pretrained(made / "model").architectures == ["BertForSequenceClassification"]
+
+
+@pytest.mark.slow
+def test_the_command_of_search_tries_values(checkout):
+    run_script(f"{commands('Search').rstrip()} hydra.sweeper.n_trials=2 {SHORT}", checkout)
+    found = json.loads((checkout / "runs" / "search" / "search.json").read_text(encoding="utf-8"))
+    assert len(found["trials"]) == 2
+
+
+@pytest.mark.slow
+def test_the_command_of_comparison_compares_checkpoints_with_random_weights(checkout):
+    save_tokenizer(wordpiece_tokenizer(SPECIAL + WORDS, lowercase=True, source="the test"), checkout / "tokenizer")
+    config = tiny_config(vocab_size=len(SPECIAL + WORDS), num_hidden_layers=2)
+    write_run(checkout / "runs" / "base", config, checkout / "tokenizer", steps=(10_000, 50_000, 100_000))
+    run_script(f"{commands('Comparison').rstrip()} {SHORT}", checkout)
+    found = json.loads((checkout / "runs" / "compare" / "compare.json").read_text(encoding="utf-8"))
+    assert (checkout / "runs" / "compare" / "compare.png").is_file()
+    assert {"10000", "50000", "100000"} <= set(re.findall(r"\d+", json.dumps(found)))
+
+
+def test_the_python_of_the_models_page_reads_a_model_of_transformers(tmp_path):
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "models.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    folder = write_model(tmp_path / "model")
+    names: dict[str, Any] = {
+        "values": json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        "tensors": load_file(folder / "model.safetensors"),
+    }
+    exec(example, names)
+    model = BertForPretraining(names["config"], Kernels.torch, with_pairs=True)
+    model.load_state_dict(names["weights"])

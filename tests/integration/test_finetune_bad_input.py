@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,11 @@ def folder(model: Path, tmp_path: Path) -> Path:
 def arguments(folder: Path, task: str, *more: str) -> list[str]:
     files = [f"{split}_file={folder / split}.{FILES[task]}" for split in ("train", "eval")]
     return [f"task={task}", f"model={folder / 'model'}", f"output_dir={folder / 'out'}", *files, *more]
+
+
+def eval_predictions(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "out" / "seed-0" / "eval_predictions.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def run_folder(folder: Path) -> None:
@@ -141,8 +147,40 @@ def test_skip_counts_and_lists_what_is_left_out_and_trains_on_the_rest(folder, c
     assert f"{folder / 'eval.csv'}, line 3: label 'mixed' does not occur" in printed
     assert f"left out 1 examples of {folder / 'eval.csv'}" in printed
     assert "train: 4 examples of train.csv" in printed
-    predictions = (folder / "out" / "seed-0" / "eval_predictions.jsonl").read_text().splitlines()
-    assert [json.loads(line)["label"] for line in predictions] == ["positive"]
+    assert [one["label"] for one in eval_predictions(folder)] == ["positive"]
+
+
+def test_sentences_that_cannot_be_used_are_left_out_of_a_tagging(folder, capsys):
+    invalid_tags(folder)
+    write_conll(folder / "eval.conll", [[("it", "O"), ("2" + "." * 60, "O")], *entity_sentences(2), [("it", "B-ORG")]])
+    assert main(arguments(folder, "tagging", "on_error=skip", "training.max_steps=1")) == 0
+    printed = capsys.readouterr().out
+    assert f"{folder / 'train.conll'}, line 11: tag 'I-LOC' after 'O' is not valid" in printed
+    assert f"{folder / 'eval.conll'}, line 2: the word '2...." in printed
+    assert f"{folder / 'eval.conll'}, line 22: entity type 'ORG' does not occur" in printed
+    assert f"left out 2 examples of {folder / 'eval.conll'}" in printed
+    assert "train: 1 examples of train.conll" in printed
+    words = [[word for word, _ in sentence] for sentence in entity_sentences(2)]
+    assert [one["words"] for one in eval_predictions(folder)] == words
+
+
+def test_questions_that_cannot_be_used_are_left_out_of_a_question_answering(folder, capsys):
+    good = question("q1", "who saw it ?", "anna", CONTEXT)
+    records = [
+        good,
+        "who ?",
+        question("q7", "who ?", "anna", CONTEXT, 20),
+        good | {"id": "q8", "question": "who ? " * 30},
+    ]
+    write_squad(folder / "eval.json", records, CONTEXT)
+    more = ["on_error=skip", "training.max_steps=1", "task.window_overlap=4"]
+    assert main(arguments(folder, "question_answering", *more)) == 0
+    printed = capsys.readouterr().out
+    assert f"{folder / 'eval.json'}, question 2 of the file: not a question" in printed
+    assert f"{folder / 'eval.json'}, question q7: the answer 'anna' is not at answer_start=20" in printed
+    assert f"{folder / 'eval.json'}, question q8: " in printed
+    assert f"left out 3 examples of {folder / 'eval.json'}" in printed
+    assert [one["id"] for one in eval_predictions(folder)] == ["q1"]
 
 
 def test_nothing_left_is_an_error_that_lists_why(folder, capsys):

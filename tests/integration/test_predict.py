@@ -11,7 +11,7 @@ import pytest
 
 from finetune.predict import main
 from tests.finetuned import finetuned, write_files
-from tests.finetuning import sentiment_rows, write_csv
+from tests.finetuning import entity_sentences, question, sentiment_rows, write_conll, write_csv, write_squad
 
 CONTEXT = "the ship left oslo , and anna saw it in the harbour ."
 
@@ -142,6 +142,33 @@ def test_what_cannot_be_used_is_left_out_counted_and_listed_and_the_order_stays(
     assert "a.csv, line 5: the text in column 'text' is empty" in out
     assert "a.csv, line 6: label 'neutral' does not occur in train_file" in out
     assert "left out 2 examples of" in out
+
+
+def test_sentences_that_cannot_be_used_are_left_out_counted_and_listed(folder, tmp_path, capsys):
+    sentences = entity_sentences(5)
+    long = [("it", "O"), ("2" + "." * 60, "O")]
+    source = write_conll(tmp_path / "a.conll", [sentences[0], long, [("it", "I-LOC")], *sentences[1:]])
+    found = predict(folder, "tagging", source, tmp_path, "on_error=skip", "batch_size=2")
+    assert [one["words"] for one in found] == [[word for word, _ in sentence] for sentence in sentences]
+    out = capsys.readouterr().out
+    assert "a.conll, line 11: the word '2....." in out
+    assert "a.conll, line 13: tag 'I-LOC' after 'O' is not valid iob2" in out
+    assert f"left out 2 examples of {source}" in out
+
+
+def test_questions_that_cannot_be_used_are_left_out_counted_and_listed(folder, tmp_path, capsys):
+    good = [question(f"q{number}", "who saw it ?", "anna", CONTEXT) for number in range(4)]
+    wrong = [
+        good[0] | {"id": "a", "answers": [{"text": "anna", "answer_start": "25"}]},
+        good[0] | {"id": "b", "question": ""},
+    ]
+    source = write_squad(tmp_path / "a.json", [*good[:2], *wrong, *good[2:]], CONTEXT)
+    found = predict(folder, "question_answering", source, tmp_path, "on_error=skip", "batch_size=2")
+    assert [one["id"] for one in found] == ["q0", "q1", "q2", "q3"]
+    out = capsys.readouterr().out
+    assert "a.json, question a: not a question (TypeError: '25' where int is due)" in out
+    assert "a.json, question b: the question is empty" in out
+    assert f"left out 2 examples of {source}" in out
 
 
 def test_a_text_that_is_too_long_is_said(folder, tmp_path, capsys):
