@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from finetune.distributed import this_rank
+from finetune.divergence import DivergedError
 
 FINETUNE_EXTRA = ("accelerate", "peft", "seqeval", "sklearn")
 """Modules that `pip install 'lambert-pretraining[finetune]'` brings."""
@@ -15,13 +16,16 @@ EXIT_FAILURE, EXIT_USER_ERROR = 1, 2
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Do the work; return 0, 2 for a mistake that the message names, 1 when a training diverged or a command failed."""
+    """Do the work; return 0, 2 for a mistake that the message names, 1 when a training diverged.
+
+    Anything else, as CUDA out of memory, keeps its traceback.
+    """
     try:
         work()
     except (ValueError, OSError) as error:
         _say(error)
         return EXIT_USER_ERROR
-    except RuntimeError as error:
+    except DivergedError as error:
         _say(error)
         return EXIT_FAILURE
     return 0

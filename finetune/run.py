@@ -48,8 +48,8 @@ class Prepared:
 def finetune(config: FinetuneConfig) -> Results:
     """Fine-tune a model with every seed and return the scores; models, predictions and results lie in `output_dir`.
 
-    Everything is checked before the first training. Raises ValueError or OSError for what a user can mend, RuntimeError
-    when a training diverges.
+    Everything is checked before the first training. Raises ValueError or OSError for what a user can mend,
+    DivergedError when a training diverges.
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # what is new in a model, and what is left out, is said here in a line

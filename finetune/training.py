@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traini
 from finetune.adapters import AdaLora, is_adalora
 from finetune.batches import Schedule
 from finetune.config import EvaluationConfig, Precision, Tracking, TrainingConfig
+from finetune.divergence import DivergedError
 from finetune.layer_decay import parameter_groups
 from finetune.progress import EvaluationLines
 from finetune.reading.text_file import read_text_file
@@ -39,7 +40,7 @@ def train(
 ) -> Trainer:
     """Train on `data["train"]`; return a Trainer that holds the checkpoint with the best score on `data["eval"]`.
 
-    Raises RuntimeError when no evaluation gave a finite score.
+    Raises DivergedError when no evaluation gave a finite score.
     """
     trainer = Trainer(
         model=model,
@@ -60,7 +61,7 @@ def train(
         trainer.add_callback(EarlyStoppingCallback(evaluation.patience))
     trainer.train()
     if trainer.state.best_model_checkpoint is None:
-        raise RuntimeError(
+        raise DivergedError(
             f"no evaluation gave a finite {arguments.metric_for_best_model}: the training diverged; "
             "lower training.learning_rate"
         )

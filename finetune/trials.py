@@ -13,6 +13,7 @@ import optuna
 
 from conf.sweep import find_ranges, sweep
 from finetune.config import CONF_PACKAGE, FinetuneConfig
+from finetune.divergence import DivergedError
 from finetune.results import align
 from finetune.resumable import finetune_once
 from finetune.run import choose_metric
@@ -36,7 +37,7 @@ def search(config: FinetuneConfig, arguments: Sequence[str]) -> list[Trial]:
     """Run the trials that Optuna chooses, and print and write what came of them; return them in order.
 
     `config` is what all trials share. A search that was cut off goes on: trials lie in folders of their own, and the
-    sampler, told the same scores, chooses the same again. Raises RuntimeError when every trial diverged.
+    sampler, told the same scores, chooses the same again. Raises DivergedError when every trial diverged.
     """
     optuna.logging.set_verbosity(logging.WARNING)
     metric = choose_metric(build_task(config.task), config.evaluation.metric)
@@ -55,7 +56,7 @@ def search(config: FinetuneConfig, arguments: Sequence[str]) -> list[Trial]:
     sweep("search", type(config), [*arguments, direction], run, package=CONF_PACKAGE)
     scored = [(trial.score, trial) for trial in trials if trial.score is not None]
     if not scored:
-        raise RuntimeError("every trial diverged; search lower learning rates")
+        raise DivergedError("every trial diverged; search lower learning rates")
     _, best = (min if lower else max)(scored, key=lambda pair: pair[0])
     _write(output_dir / SEARCH_FILE, metric, trials, best)
     where = output_dir / f"trial-{best.number}"
@@ -67,7 +68,7 @@ def search(config: FinetuneConfig, arguments: Sequence[str]) -> list[Trial]:
 def _try(number: int, chosen: list[str], config: FinetuneConfig, metric: str) -> Trial:
     try:
         results = finetune_once(config)
-    except RuntimeError as error:
+    except DivergedError as error:
         print(f"trial {number}: {error}", flush=True)
         return Trial(number, chosen, None, None)
     std = None if results.std is None else results.std["eval"][metric]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from conf.sweep import find_ranges
+from finetune import trials as trials_module
 from finetune.__main__ import main as finetune
 from finetune.search import main
 from tests.finetuned import write_files
@@ -93,12 +95,22 @@ def test_the_printed_command_repeats_the_best(folder, tmp_path, capsys):
 
 
 def test_a_trial_that_diverges_is_counted_and_does_not_win(folder, tmp_path, capsys):
-    more = ["training.learning_rate=choice(1e38, 1e-4)", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=2"]
+    more = ["training.learning_rate=choice(1e30, 1e-4)", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=2"]
     assert main(arguments(folder, tmp_path / "out", *more, "evaluation.metric=loss")) == 0
     found = trials(tmp_path / "out")
     assert [trial["score"] is None for trial in found["trials"]].count(True) == 1
     assert "diverged" in capsys.readouterr().out
     assert found["trials"][found["best"]]["chosen"] == ["training.learning_rate=0.0001"]
+
+
+def test_a_trial_without_memory_ends_the_search_and_is_not_said_to_diverge(folder, tmp_path, monkeypatch, capsys):
+    def exhausted(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trials_module, "finetune_once", exhausted)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        main(arguments(folder, tmp_path / "out", RANGES[0], "hydra.sweeper.n_trials=2"))
+    assert "diverged" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
