@@ -1,8 +1,9 @@
 """Losses over a whole optimizer step, however it is cut into micro-batches and ranks; labels may weigh differently.
 
 The Trainer (transformers 5.23) takes a BERT's own mean per micro-batch for a share of the step's mean, because its
-`forward` takes keyword arguments: the gradient would be too large by the number of micro-batches. These divide the sum
-by the labels of the step, which the Trainer counts over all ranks.
+`forward` takes keyword arguments: the gradient would be too large by the number of micro-batches. Where there are no
+`labels`, as of questions, it takes the mean of micro-batches, small ones like large ones. These divide the sum by the
+labels of the step, which the Trainer counts over all ranks.
 """
 
 from collections.abc import Sequence
@@ -50,6 +51,17 @@ def squared_error() -> LossFunction:
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
         total = F.mse_loss(outputs["logits"].float().squeeze(-1), labels.float(), reduction="sum")
+        return total / _count(labels, num_items_in_batch)
+
+    return loss
+
+
+def span_cross_entropy() -> LossFunction:
+    """Return the mean over windows of the cross-entropies of start and end; labels are [windows, 2]."""
+
+    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+        logits = torch.stack((outputs["start_logits"], outputs["end_logits"]), dim=1).float()
+        total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         return total / _count(labels, num_items_in_batch)
 
     return loss

@@ -145,6 +145,7 @@ def trainer_arguments(
         bf16=engine.precision is Precision.bf16,
         use_cpu=not torch.cuda.is_available(),
         deepspeed=engine.deepspeed,
+        label_names=["labels"],  # of every task; the Trainer would look for other ones in questions
         report_to=engine.tracking.value,
         run_name=f"{directory.parent.name}-{directory.name}",
         disable_tqdm=True,

@@ -62,12 +62,12 @@ def cut_question(
         yield {name: encoded[name][row] for name in names}, Window(number, offsets, cls_position)
 
 
-def label_window(window: Window, answers: Sequence[Answer]) -> dict[str, int]:
-    """Return `start_positions` and `end_positions`: the first and last token of the first answer, or `[CLS]` twice.
+def label_window(window: Window, answers: Sequence[Answer]) -> tuple[int, int]:
+    """Return the first and the last token of the first answer, or `[CLS]` twice.
 
     `[CLS]` stands for no answer, and for one that does not lie wholly in the window.
     """
-    nowhere = {"start_positions": window.cls_position, "end_positions": window.cls_position}
+    nowhere = window.cls_position, window.cls_position
     if not answers:
         return nowhere
     first, end = answers[0].start, answers[0].start + len(answers[0].text)
@@ -75,4 +75,4 @@ def label_window(window: Window, answers: Sequence[Answer]) -> dict[str, int]:
     if not tokens or first < tokens[0][1][0] or end > tokens[-1][1][1]:
         return nowhere
     inside = [token for token, (start, stop) in tokens if start < end and stop > first]
-    return {"start_positions": inside[0], "end_positions": inside[-1]} if inside else nowhere
+    return (inside[0], inside[-1]) if inside else nowhere

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding
 
 from finetune.answers import Decoded, decode_question
+from finetune.losses import span_cross_entropy
 from finetune.reading.faults import Faults
 from finetune.reading.squad import Question, read_squad
 from finetune.squad_metrics import squad_scores
@@ -38,7 +39,7 @@ class QuestionAnswering:
         return {}
 
     def encode(self, examples: Sequence[Question], tokenizer: Any, max_length: int, faults: Faults) -> Encoded:
-        """Return the windows of each question, with the positions of its first answer."""
+        """Return the windows of each question; `labels` are the first and the last token of its first answer."""
         kept: list[Question] = []
         features: list[Feature] = []
         spans: list[Window] = []
@@ -53,7 +54,7 @@ class QuestionAnswering:
             kept.append(question)
             long += len(cut) > 1
             for feature, window in cut:
-                features.append(feature | label_window(window, question.answers))
+                features.append(feature | {"labels": label_window(window, question.answers)})
                 spans.append(window)
         return Encoded(kept, features, spans, long, f"questions take several windows of {max_length} tokens")
 
@@ -61,9 +62,9 @@ class QuestionAnswering:
         """Return what pads a batch to its longest window."""
         return DataCollatorWithPadding(tokenizer)
 
-    def loss(self, train: Encoded) -> LossFunction | None:
-        """Return None: the model's own, the mean cross-entropy of start and end."""
-        return None
+    def loss(self, train: Encoded) -> LossFunction:
+        """Return the mean cross-entropy of start and end."""
+        return span_cross_entropy()
 
     def scores(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         """Return exact match and F1 in percent."""

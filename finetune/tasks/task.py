@@ -64,8 +64,8 @@ class Task(Protocol):
     def collator(self, tokenizer: Any) -> Any:
         """Return what pads features to a batch of tensors."""
 
-    def loss(self, train: Encoded) -> LossFunction | None:
-        """Return the loss, weighted by the labels of `train` if asked for; None takes the model's own."""
+    def loss(self, train: Encoded) -> LossFunction:
+        """Return the loss of `logits` and `labels`, weighted by the labels of `train` if asked for."""
 
     def scores(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         """Return the metrics of the whole file."""

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertForSequenceClassification, BertForTokenClassification
+from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 
 from finetune.label_alignment import IGNORE_INDEX
-from finetune.losses import binary_cross_entropy, cross_entropy, squared_error
+from finetune.losses import binary_cross_entropy, cross_entropy, span_cross_entropy, squared_error
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 5, 3, generator=GENERATOR)
@@ -44,6 +44,21 @@ def test_they_are_the_losses_of_torch():
     torch.testing.assert_close(
         squared_error()({"logits": LOGITS[:, 0, :1]}, LOGITS[:, 1, 0]), F.mse_loss(LOGITS[:, 0, 0], LOGITS[:, 1, 0])
     )
+
+
+def test_the_loss_of_spans_is_that_of_transformers_question_answering_whatever_the_micro_batches():
+    model = BertForQuestionAnswering(
+        BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    )
+    ids, spans = torch.randint(9, (5, 7), generator=GENERATOR), torch.randint(7, (5, 2), generator=GENERATOR)
+    outputs = model.eval()(ids, start_positions=spans[:, 0], end_positions=spans[:, 1])
+    torch.testing.assert_close(span_cross_entropy()(outputs, spans), outputs["loss"])
+    names = ("start_logits", "end_logits")
+    parts = [
+        span_cross_entropy()({name: outputs[name][part] for name in names}, spans[part], torch.tensor(spans.numel()))
+        for part in (slice(0, 4), slice(4, 5))
+    ]
+    torch.testing.assert_close(sum(parts), outputs["loss"])
 
 
 def test_a_weight_of_two_is_a_label_seen_twice():

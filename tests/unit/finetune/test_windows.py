@@ -48,7 +48,7 @@ def test_every_answer_is_found_again_from_its_labels_and_lies_in_some_window(wor
     pairs = cut(asked(context, answer))
     windows = [window for _, window in pairs]
     assert all(len(feature["input_ids"]) <= 24 for feature, _ in pairs)
-    at = [tuple(label_window(window, [answer]).values()) for window in windows]
+    at = [label_window(window, [answer]) for window in windows]
     holding = [pair for pair, window in zip(at, windows, strict=True) if pair[0] != window.cls_position]
     assert holding
     decoded = decode_question(windows, *logits(windows, at), n_best=5, max_answer_tokens=10, no_answer=True)
@@ -69,14 +69,14 @@ def test_windows_overlap_and_leave_no_token_of_the_context_out(words):
 
 def test_an_answer_that_is_not_wholly_in_a_window_is_cls_there():
     window = Window(0, [None, None, (10, 14), (15, 19), None], 0)
-    assert label_window(window, [Answer("xxxx", 10)]) == {"start_positions": 2, "end_positions": 2}
+    assert label_window(window, [Answer("xxxx", 10)]) == (2, 2)
     for answers in ([], [Answer("xxxx", 5)], [Answer("xxxxx", 15)], [Answer("x" * 20, 8)]):
-        assert label_window(window, answers) == {"start_positions": 0, "end_positions": 0}
+        assert label_window(window, answers) == (0, 0)
 
 
 def test_an_answer_inside_a_token_takes_the_whole_token():
     window = Window(0, [None, (0, 4), (5, 12), None], 0)
-    assert label_window(window, [Answer("x", 6)]) == {"start_positions": 2, "end_positions": 2}
+    assert label_window(window, [Answer("x", 6)]) == (2, 2)
 
 
 def test_a_question_that_leaves_no_room_for_the_context_is_named():

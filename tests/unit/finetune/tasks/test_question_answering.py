@@ -30,8 +30,9 @@ def perfect(inputs: Encoded) -> Logits:
     longest = max(len(feature["input_ids"]) for feature in inputs.features)
     starts, ends = np.zeros((2, len(inputs.features), longest), dtype=np.float32)
     for row, feature in enumerate(inputs.features):
-        starts[row, feature["start_positions"]] += 5
-        ends[row, feature["end_positions"]] += 5
+        start, end = feature["labels"]
+        starts[row, start] += 5
+        ends[row, end] += 5
     return [starts, ends]
 
 
@@ -87,7 +88,8 @@ def test_chinese_answers_are_scored_by_character(tmp_path):
         examples = task.read("eval_file", path, Faults(skip=False))
         inputs = task.encode(examples, tokenizer(), 32, Faults(skip=False))
         outputs = perfect(inputs)
-        outputs[1][0, inputs.features[0]["end_positions"]] = 0
-        outputs[1][0, inputs.features[0]["end_positions"] + 1] = 9  # one character too many
+        end = inputs.features[0]["labels"][1]
+        outputs[1][0, end] = 0
+        outputs[1][0, end + 1] = 9  # one character too many
         scores.append(task.scores(outputs, inputs)["f1"])
     assert scores == [0.0, pytest.approx(80.0)]
