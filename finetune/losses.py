@@ -57,12 +57,18 @@ def squared_error() -> LossFunction:
 
 
 def span_cross_entropy() -> LossFunction:
-    """Return the mean over windows of the cross-entropies of start and end; labels are [windows, 2]."""
+    """Return the mean over windows of the cross-entropies of start and end, which are among a window's own tokens.
+
+    Padding is none of them: how much there is depends on the other windows of a micro-batch. Labels are [windows, 3]:
+    start, end, and how many tokens the window has.
+    """
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
         logits = torch.stack((outputs["start_logits"], outputs["end_logits"]), dim=1).float()
-        total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-        return total / _count(labels, num_items_in_batch)
+        padding = torch.arange(logits.shape[-1], device=logits.device) >= labels[:, 2:]
+        logits = logits.masked_fill(padding.unsqueeze(1), -torch.inf)
+        total = F.cross_entropy(logits.flatten(0, 1), labels[:, :2].flatten(), reduction="sum")
+        return total / (_count(labels, num_items_in_batch) * 2 / 3)  # a window has two labels that count, of three
 
     return loss
 

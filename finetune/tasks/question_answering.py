@@ -39,7 +39,7 @@ class QuestionAnswering:
         return {}
 
     def encode(self, examples: Sequence[Question], tokenizer: Any, max_length: int, faults: Faults) -> Encoded:
-        """Return the windows of each question; `labels` are the first and the last token of its first answer."""
+        """Return the windows of each question, labelled for `span_cross_entropy` with its first answer."""
         kept: list[Question] = []
         features: list[Feature] = []
         spans: list[Window] = []
@@ -54,7 +54,8 @@ class QuestionAnswering:
             kept.append(question)
             long += len(cut) > 1
             for feature, window in cut:
-                features.append(feature | {"labels": label_window(window, question.answers)})
+                start, end = label_window(window, question.answers)
+                features.append(feature | {"labels": (start, end, len(window.offsets))})
                 spans.append(window)
         return Encoded(kept, features, spans, long, f"questions take several windows of {max_length} tokens")
 

@@ -52,13 +52,22 @@ def test_the_loss_of_spans_is_that_of_transformers_question_answering_whatever_t
     )
     ids, spans = torch.randint(9, (5, 7), generator=GENERATOR), torch.randint(7, (5, 2), generator=GENERATOR)
     outputs = model.eval()(ids, start_positions=spans[:, 0], end_positions=spans[:, 1])
-    torch.testing.assert_close(span_cross_entropy()(outputs, spans), outputs["loss"])
-    names = ("start_logits", "end_logits")
+    labels = torch.cat([spans, torch.full((5, 1), 7)], dim=1)
+    torch.testing.assert_close(span_cross_entropy()(outputs, labels), outputs["loss"])
+    names, count = ("start_logits", "end_logits"), torch.tensor(labels.numel())
     parts = [
-        span_cross_entropy()({name: outputs[name][part] for name in names}, spans[part], torch.tensor(spans.numel()))
+        span_cross_entropy()({name: outputs[name][part] for name in names}, labels[part], count)
         for part in (slice(0, 4), slice(4, 5))
     ]
     torch.testing.assert_close(sum(parts), outputs["loss"])
+
+
+def test_padding_takes_no_part_in_the_loss_of_spans():
+    """With it the loss of a short window would depend on the long ones in its micro-batch."""
+    labels = torch.tensor([[1, 2, 4]])
+    logits = torch.randn(2, 1, 6, generator=GENERATOR)
+    padded, alone = ({"start_logits": one[0], "end_logits": one[1]} for one in (logits, logits[..., :4]))
+    torch.testing.assert_close(span_cross_entropy()(padded, labels), span_cross_entropy()(alone, labels))
 
 
 def test_a_weight_of_two_is_a_label_seen_twice():
