@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from transformers.utils import logging as transformers_logging
 
-from finetune.checkpoint_models import export_checkpoint, find_checkpoints, write_random_weights
+from finetune.checkpoint_models import claim_models, export_checkpoint, find_checkpoints, write_random_weights
 from finetune.compare_config import ALL, CompareConfig
 from finetune.config import FinetuneConfig
 from finetune.results import Results, align, summarize
@@ -30,7 +30,7 @@ def compare(config: CompareConfig, shared: FinetuneConfig) -> dict[str, Results]
     run_dir, output_dir = Path(config.run_dir), Path(shared.output_dir)
     tags = find_checkpoints(run_dir, None if config.steps == ALL else config.steps)
     models = output_dir / MODELS_DIR
-    models.mkdir(parents=True, exist_ok=True)
+    claim_models(run_dir, tags.values(), models)
     for tag in tags.values():
         export_checkpoint(run_dir, tag, models / tag)
     like = models / next(iter(tags.values()))

@@ -20,6 +20,7 @@ from finetune.distributed import Rank, this_rank
 from finetune.inputs import EVAL, TEST, TRAIN, Inputs, describe, read_inputs
 from finetune.layer_decay import freeze, parameter_groups
 from finetune.model_directory import check_model_directory, load_model
+from finetune.origins import ORIGINS_FILE, find_origins, write_origins
 from finetune.progress import write_history
 from finetune.reading.faults import Faults
 from finetune.results import Results, SeedResult, summarize, table, write_results
@@ -54,9 +55,12 @@ def finetune(config: FinetuneConfig) -> Results:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # what is new in a model, and what is left out, is said here in a line
     output_dir = Path(config.output_dir)
+    # Before they are read: a file that changes meanwhile is refused later, not taken for what was read.
+    origins = find_origins(config) if this_rank().is_first else {}
     run = _prepare(config)
     if run.rank.is_first:
         output_dir.mkdir(parents=True, exist_ok=True)
+        write_origins(output_dir / ORIGINS_FILE, origins)
         (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(to_dict(config), allow_unicode=True), encoding="utf-8")
     seeds = [_train_seed(run, seed) for seed in config.seeds]
     results = summarize(task_name(config.task).value, run.metric, seeds, lower_is_better=run.metric in LOWER_IS_BETTER)

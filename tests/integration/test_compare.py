@@ -12,7 +12,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from data_prep.tokenizer import save_tokenizer, wordpiece_tokenizer
 from finetune.compare import main
-from pretrain.export import main as export
 from tests.finetuning import write_csv
 from tests.models import tiny_config
 from tests.unit.pretrain.test_export import SPECIAL, WORDS, write_run
@@ -25,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tokenizer(wordpiece_tokenizer(SPECIAL + WORDS, lowercase=True, source="the test"), folder / "tokenizer")
     config = tiny_config(vocab_size=len(SPECIAL + WORDS), num_hidden_layers=2, initializer_range=0.1)
     write_run(folder / "run", config, folder / "tokenizer", steps=(4, 8))
+    (folder / "run" / "run.json").write_text('{"run_id": "0123"}')
     (folder / "run" / "checkpoints" / "step-00000012").mkdir()
     rows = [(f"the {word} ship left", word) for _ in range(12) for word in ("good", "bad")]
     for split in ("train", "eval"):
@@ -45,10 +45,9 @@ def arguments(folder: Path, output_dir: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def compared(folder: Path) -> Path:
-    """The folder of a comparison with two seeds; the first checkpoint was exported before, as by an earlier call."""
+    """The folder of a comparison with two seeds, which an earlier call began with the first checkpoint."""
     output_dir = folder / "out"
-    tag = "step-00000004"
-    export([f"run_dir={folder / 'run'}", f"tag={tag}", f"output_dir={output_dir / 'models' / tag}"])
+    assert main(arguments(folder, output_dir, "seeds=[0,1]", "steps=[4]")) == 0
     assert main(arguments(folder, output_dir, "seeds=[0,1]")) == 0
     return output_dir
 
@@ -115,6 +114,63 @@ def test_the_table_has_a_line_per_checkpoint_and_says_what_pretraining_gains(fol
     gain = score - found["random"]["mean"]["eval"]["accuracy"]
     assert lines[start + 5].startswith(f"accuracy: step 8 is {gain:+.4f} better than random weights; ")
     assert lines[start + 6].startswith("from step 4 to 8 it gained ")
+
+
+def other_run(run_dir: Path) -> None:
+    (run_dir / "run.json").write_text('{"run_id": "4567"}')
+
+
+def trained_again(run_dir: Path) -> None:
+    path = run_dir / "checkpoints" / "step-00000008" / "COMPLETE.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"loss_scaler": None}))
+
+
+def no_run_id(run_dir: Path) -> None:
+    (run_dir / "run.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_run, "models has models of the run 0123 ({run}), and run_dir={other} is the run 4567; name another"),
+        (trained_again, "models/step-00000008 was exported when COMPLETE.json of step-00000008 had sha256 "),
+        (no_run_id, "{other}/run.json does not say which run it is"),
+    ],
+)
+def test_models_of_another_run_or_of_an_older_checkpoint_are_refused(
+    folder, compared, tmp_path, change, message, capsys
+):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    change(tmp_path / "run")
+    before = compare_json(compared)
+    assert main(arguments(folder, compared, "seeds=[0,1]", f"run_dir={tmp_path / 'run'}")) == 2
+    said = capsys.readouterr()
+    assert message.format(run=folder / "run", other=tmp_path / "run") in said.err
+    assert "step (eval)" not in said.out
+    assert compare_json(compared) == before
+
+
+def test_results_of_a_file_whose_content_was_another_are_refused(folder, compared, capsys):
+    path = folder / "eval.csv"
+    content = path.read_bytes()
+    path.write_bytes(content + b'"the good ship","good"\n')
+    try:
+        assert main(arguments(folder, compared, "seeds=[0,1]")) == 2
+    finally:
+        path.write_bytes(content)
+    assert f"{compared / 'random-0'} was made of eval_file={path} (sha256 " in capsys.readouterr().err
+
+
+def test_models_of_which_nobody_knows_the_run_are_refused(folder, tmp_path, capsys):
+    (tmp_path / "out" / "models" / "step-00000004").mkdir(parents=True)
+    assert main(arguments(folder, tmp_path / "out")) == 2
+    assert "models does not say of which files it was made: origins.json is not there" in capsys.readouterr().err
+
+
+def test_a_run_may_move(folder, compared, tmp_path, capsys):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    assert main(arguments(folder, compared, "seeds=[0,1]", f"run_dir={tmp_path / 'run'}")) == 0
+    assert "step (eval)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
