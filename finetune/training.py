@@ -1,6 +1,5 @@
 """A model, its inputs and a config -> the best checkpoint by the metric, through the Trainer of transformers."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traini
 from finetune.adapters import AdaLora, is_adalora
 from finetune.batches import Schedule
 from finetune.config import EvaluationConfig, Precision, Tracking, TrainingConfig
+from finetune.deepspeed_file import read_deepspeed_file
 from finetune.divergence import DivergedError
+from finetune.last_step import WholeEpochTrainer
 from finetune.layer_decay import parameter_groups
 from finetune.progress import EvaluationLines
-from finetune.reading.text_file import read_text_file
 from finetune.tasks.task import LOWER_IS_BETTER, Encoded, Logits, Task
 
 
@@ -42,7 +42,7 @@ def train(
 
     Raises DivergedError when no evaluation gave a finite score.
     """
-    trainer = Trainer(
+    trainer = WholeEpochTrainer(
         model=model,
         args=arguments,
         data_collator=task.collator(tokenizer),
@@ -102,10 +102,7 @@ def check_engine(engine: Engine) -> None:
             "finetune …, or choose a GPU by CUDA_VISIBLE_DEVICES=0"
         )
     if engine.deepspeed is not None:
-        try:
-            json.loads(read_text_file("deepspeed", Path(engine.deepspeed)))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{engine.deepspeed}, line {error.lineno}: not JSON ({error.msg})") from error
+        read_deepspeed_file(Path(engine.deepspeed))
         if not launched:
             raise ValueError(f"deepspeed={engine.deepspeed} needs torchrun --nproc-per-node N -m finetune …")
 
@@ -144,7 +141,7 @@ def trainer_arguments(
         greater_is_better=metric not in LOWER_IS_BETTER,
         bf16=engine.precision is Precision.bf16,
         use_cpu=not torch.cuda.is_available(),
-        deepspeed=engine.deepspeed,
+        deepspeed=None if engine.deepspeed is None else read_deepspeed_file(Path(engine.deepspeed)),
         label_names=["labels"],  # of every task; the Trainer would look for other ones in questions
         report_to=engine.tracking.value,
         run_name=f"{directory.parent.name}-{directory.name}",
