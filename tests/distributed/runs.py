@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 from conf.compose import compose
@@ -103,6 +104,18 @@ def full_weights(engine: Engine, ranks: Ranks) -> dict[str, torch.Tensor]:
 def train_run(ranks: Ranks, shards_dir: Path, run_dir: Path, *overrides: str) -> None:
     """Do what the command does once its process group stands."""
     run(tiny_config(shards_dir, run_dir, *overrides), ranks, StopRequest())
+
+
+def train_in_fp16(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) -> None:
+    """Train also where the CPU has no avx512_fp16: on a CPU our activations are fp32, only weights and gradients fp16.
+
+    DeepSpeed asks the accelerator first and would refuse; nothing else of it is changed.
+    """
+    from deepspeed.accelerator import get_accelerator
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(get_accelerator()), "is_fp16_supported", lambda self: True)
+        train_run(ranks, shards, run_dir, *overrides)
 
 
 def lines(run_dir: Path, keys: Sequence[str] = EXACT) -> list[tuple]:

@@ -13,7 +13,7 @@ from pretrain.distributed import PlannedRanks
 from pretrain.export import main as export
 from pretrain.run_check import check
 from pretrain.track.metrics_file import read_metrics
-from tests.distributed.runs import EXACT, engine_overrides, lines, tiny_config, train_run
+from tests.distributed.runs import EXACT, engine_overrides, lines, tiny_config, train_in_fp16, train_run
 from tests.teachers import write_teacher
 from tests.unit.pretrain.example_checkpoints import write_tokenizer
 
@@ -88,11 +88,11 @@ def test_a_resumed_run_repeats_every_bit_and_the_teacher_may_have_moved(
     engine, keys = engine_overrides(stage, precision), (*EXACT, "distillation_loss", "hidden_loss")
     moved = shutil.copytree(teacher, tmp_path / "moved")
     group = worker_group(2)
-    group.run(train_run, shards, tmp_path / "whole", *engine, *with_teacher(teacher))
-    group.run(train_run, shards, tmp_path / "cut", *engine, *with_teacher(teacher, "stop_after=3"))
+    group.run(train_in_fp16, shards, tmp_path / "whole", *engine, *with_teacher(teacher))
+    group.run(train_in_fp16, shards, tmp_path / "cut", *engine, *with_teacher(teacher, "stop_after=3"))
     saved = read_checkpoint(newest_checkpoint(tmp_path / "cut")).shapes
     assert saved["hidden_projections.1.weight"] == [16, 32]
-    group.run(train_run, shards, tmp_path / "cut", *engine, *with_teacher(moved))
+    group.run(train_in_fp16, shards, tmp_path / "cut", *engine, *with_teacher(moved))
     assert len(lines(tmp_path / "whole")) == STEPS
     assert lines(tmp_path / "cut", keys) == lines(tmp_path / "whole", keys)
 

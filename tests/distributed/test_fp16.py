@@ -8,7 +8,15 @@ import torch
 
 import pretrain.step
 from pretrain.distributed import Ranks
-from tests.distributed.runs import cpu_multiplies_fp16, engine_overrides, lines, tiny_config, tiny_engine, train_run
+from tests.distributed.runs import (
+    cpu_multiplies_fp16,
+    engine_overrides,
+    lines,
+    tiny_config,
+    tiny_engine,
+    train_in_fp16,
+    train_run,
+)
 
 STAGES_AND_OFFLOAD = [
     pytest.param(stage, offload, marks=() if (stage, offload) == (2, True) else pytest.mark.slow)
@@ -16,18 +24,6 @@ STAGES_AND_OFFLOAD = [
     for offload in (False, True)
 ]
 TOO_HIGH = "engine.initial_loss_scale_power=22"
-
-
-def train_in_fp16(ranks: Ranks, shards: Path, run_dir: Path, *overrides: str) -> None:
-    """Train also where the CPU has no avx512_fp16: on a CPU our activations are fp32, only weights and gradients fp16.
-
-    DeepSpeed asks the accelerator first and would refuse; nothing else of it is changed.
-    """
-    from deepspeed.accelerator import get_accelerator
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(get_accelerator()), "is_fp16_supported", lambda self: True)
-        train_run(ranks, shards, run_dir, *overrides)
 
 
 @pytest.mark.parametrize(("stage", "offload"), STAGES_AND_OFFLOAD)
