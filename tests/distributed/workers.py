@@ -1,7 +1,9 @@
 """A group of real processes on gloo that runs one function after another: joining once pays for many tests."""
 
+import contextlib
 import multiprocessing
 import os
+import random
 import socket
 import time
 import traceback
@@ -14,11 +16,16 @@ CALL_TIMEOUT_SECONDS = 240
 EXIT_TIMEOUT_SECONDS = 5
 
 
+_PORTS = iter(random.SystemRandom().sample(range(20000, 32000), 1000))
+"""Below those that Linux gives to connections and to servers that name none: nobody takes one before it is used."""
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that nobody listens on now, another one at each call."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise RuntimeError("a thousand ports are in use, or were given out")
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.workers import free_port
 from tests.unit.launch.manifests import ROOT
 from tests.unit.launch.stand_ins import install
 
@@ -38,11 +39,6 @@ class Scene:
 
     def trained(self) -> list[str]:
         return sorted(call for call in self.calls() if call.startswith("torchrun"))
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture
