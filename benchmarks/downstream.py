@@ -61,7 +61,7 @@ LANGUAGES = {
                 "banking77/test.csv",
                 None,
                 500,
-                ["task=classification", "task.label_column=category"],
+                ["task=classification", "task.label_column=category", "task.truncate=true"],
             ),
             "WNUT-17": Task(
                 "wnut17_ner_en/wnut17train.conll",

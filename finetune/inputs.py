@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf.checks import require
 from finetune.model_directory import choose_max_length, count_positions, load_tokenizer, require_vocabulary
 from finetune.reading.faults import Faults
 from finetune.tasks.task import Encoded, Task
@@ -32,6 +33,8 @@ def read_inputs(
     tokenizer = load_tokenizer(model_dir, words=words)
     require_vocabulary(model_dir, tokenizer)
     length = choose_max_length(max_length, count_positions(model_dir))
+    least = tokenizer.num_special_tokens_to_add(pair=True) + 2
+    require(length >= least, "max_length", length, f"at least {least}: two word pieces and special tokens")
     examples: dict[str, list[Any]] = {}
     for split, path in files.items():
         examples[split] = task.read(f"{split}_file", path, faults)

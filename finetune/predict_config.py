@@ -15,6 +15,7 @@ class PredictConfig:
     output: str
     format: str | None  # one of finetune.prediction_input.InputFormat
     labelled: bool | None
+    truncate: bool | None
     report_dir: str | None
     batch_size: int
     precision: Precision

@@ -22,6 +22,7 @@ from finetune.reading.text_file import STANDARD_INPUT
 from finetune.report import Tally, write_report
 from finetune.results import RESULTS_FILE
 from finetune.tasks.build import FinetunedTask, read_task
+from finetune.tasks.classification import Classification
 from finetune.tasks.question_answering import QuestionAnswering
 from finetune.tasks.tagging import Tagging
 from finetune.tasks.task import Task
@@ -51,8 +52,7 @@ def predict_file(config: PredictConfig) -> None:
     )
     if config.report_dir is not None:
         require_vacant("report_dir", Path(config.report_dir))
-    if isinstance(task, QuestionAnswering):
-        task.config.n_best = max(task.config.n_best, config.n_best)
+    _adjust(task, config)
 
     faults = Faults(skip=config.on_error is OnError.skip)
     tally = Tally(task) if source.labelled else None
@@ -65,6 +65,17 @@ def predict_file(config: PredictConfig) -> None:
         print(f"\n{report.text()}", file=notes)
         if config.report_dir is not None:
             write_report(report, Path(config.report_dir))
+
+
+def _adjust(task: Task, config: PredictConfig) -> None:
+    """Let the command have its way where the task's config says something else."""
+    if isinstance(task, QuestionAnswering):
+        task.config.n_best = max(task.config.n_best, config.n_best)
+    if isinstance(task, Classification):
+        task.config.truncate = task.config.truncate if config.truncate is None else config.truncate
+    else:
+        need = "null: only classification cuts texts; this model takes long ones in parts"
+        require(config.truncate is None, "truncate", config.truncate, need)
 
 
 def _predict(

@@ -61,6 +61,7 @@ class ClassificationConfig(TaskConfig):
     pair_column: str | None
     label_column: str
     label_separator: str  # between the labels of a CSV field, for kind=multi_label
+    truncate: bool
     positive_label: str | None
     class_weights: ClassWeights
     label_weights: dict[str, float] | None

@@ -86,17 +86,32 @@ class Classification:
         }
 
     def encode(self, examples: Sequence[LabelledText], tokenizer: Any, max_length: int, faults: Faults) -> Encoded:
-        """Return one feature per example; of a pair the longer text is cut first, and how many are cut is noted."""
+        """Return one feature per example; what does not fit is a fault, or with `truncate` loses its end.
+
+        Of a pair the longer text is cut first.
+        """
+        kept: list[LabelledText] = []
         features: list[Feature] = []
-        cut = 0
+        long = 0
         for example in examples:
-            whole = tokenizer(example.text, example.pair, truncation=True, max_length=max_length)
-            cut += bool(whole.encodings[0].overflowing)
-            feature = dict(whole)
+            feature = dict(tokenizer(example.text, example.pair, verbose=False))
+            tokens = len(feature["input_ids"])
+            if tokens > max_length and not self.config.truncate:
+                what = "the text has" if example.pair is None else "the two texts have"
+                faults.report(
+                    example.place,
+                    f"{what} {tokens:,} tokens with the special ones, more than max_length={max_length}; shorten it, "
+                    "or have it cut by task.truncate=true, in finetune.predict truncate=true",
+                )
+                continue
+            if tokens > max_length:
+                feature = dict(tokenizer(example.text, example.pair, truncation=True, max_length=max_length))
+                long += 1
             if example.label is not None:
                 feature["labels"] = self._target(example.label)
+            kept.append(example)
             features.append(feature)
-        return Encoded(list(examples), features, [None] * len(features), cut, f"texts are cut at {max_length} tokens")
+        return Encoded(kept, features, [None] * len(kept), long, f"texts are cut at {max_length} tokens")
 
     def collator(self, tokenizer: Any) -> Any:
         """Return what pads a batch to its longest text."""

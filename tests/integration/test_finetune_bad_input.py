@@ -73,6 +73,10 @@ def empty_text(folder: Path) -> None:
     write_csv(folder / "train.csv", [*sentiment_rows(4), (" ", "positive")])
 
 
+def long_text(folder: Path) -> None:
+    write_csv(folder / "eval.csv", [*sentiment_rows(2), ("the ship " * 40, "positive")])
+
+
 def empty_file(folder: Path) -> None:
     (folder / "eval.csv").write_text("")
 
@@ -101,6 +105,7 @@ CASES: list[Case] = [
     ("column", C, keep, ["task.text_column=body"], r"task\.text_column=body is .*it has 'text', 'label'"),
     ("unseen label", C, unseen_label, [], r"eval\.csv, line 3: label 'mixed' does not occur in train_file"),
     ("empty text", C, empty_text, [], r"train\.csv, line 6: the text in column 'text' is empty; fill it or"),
+    ("long text", C, long_text, [], r"eval\.csv, line 4: the text has 82 tokens .*max_length=48; .*truncate=true"),
     ("empty file", C, empty_file, [], r"eval_file=.*eval\.csv is empty; name a file with examples"),
     ("no rows", C, only_a_header, [], r"eval_file=.*eval\.csv has no example that can be used"),
     ("missing file", C, keep, ["eval_file=none.csv"], r"eval_file=none\.csv does not exist; name a file"),
@@ -108,6 +113,7 @@ CASES: list[Case] = [
     ("answer", Q, misplaced_answer, [], r"eval\.json, question q7: .*answer_start=26 would be right"),
     ("overlap", Q, keep, [], r"train\.json, question 0-who: .*task\.window_overlap=128 must be below"),
     ("positions", T, keep, ["max_length=49"], r"max_length=49 is not valid: the model has 48 positions"),
+    ("length", C, keep, ["max_length=4"], r"max_length=4 is not valid: at least 5: two word pieces and special"),
     ("no tokenizer", T, no_tokenizer, [], r"model=.*model has no tokenizer \(tokenizer\.json or vocab\.txt\)"),
     ("a run", T, run_folder, [], r"is the folder of a run.*pretrain\.export run_dir=.*model output_dir=DIR"),
     ("output", T, filled_output, [], r"output_dir=.*out exists and is not an empty directory; name another"),
@@ -140,12 +146,13 @@ def test_a_checkpoint_is_told_how_to_export(folder, capsys):
 
 def test_skip_counts_and_lists_what_is_left_out_and_trains_on_the_rest(folder, capsys):
     empty_text(folder)
-    unseen_label(folder)
+    write_csv(folder / "eval.csv", [("it", "positive"), ("it", "mixed"), ("the ship " * 40, "positive")])
     assert main(arguments(folder, "classification", "on_error=skip", "training.max_steps=1")) == 0
     printed = capsys.readouterr().out
     assert f"{folder / 'train.csv'}, line 6: the text in column 'text' is empty" in printed
     assert f"{folder / 'eval.csv'}, line 3: label 'mixed' does not occur" in printed
-    assert f"left out 1 examples of {folder / 'eval.csv'}" in printed
+    assert f"{folder / 'eval.csv'}, line 4: the text has 82 tokens with the special ones, more than" in printed
+    assert f"left out 2 examples of {folder / 'eval.csv'}" in printed
     assert "train: 4 examples of train.csv" in printed
     assert [one["label"] for one in eval_predictions(folder)] == ["positive"]
 

@@ -171,10 +171,21 @@ def test_questions_that_cannot_be_used_are_left_out_counted_and_listed(folder, t
     assert f"left out 2 examples of {source}" in out
 
 
-def test_a_text_that_is_too_long_is_said(folder, tmp_path, capsys):
-    source = write_csv(tmp_path / "a.csv", [("the ship " * 40, "positive"), *sentiment_rows(3)])
-    predict(folder, "classification", source, tmp_path)
-    assert f"4 predictions of {source}; 1 of 4 texts are cut at 48 tokens" in capsys.readouterr().out
+def test_a_text_that_is_too_long_is_named_and_left_out_or_cut_if_asked_for(folder, tmp_path, capsys):
+    source = write_csv(tmp_path / "a.csv", [*sentiment_rows(2), ("the ship " * 40, "positive"), *sentiment_rows(3)])
+    where = f"{source}, line 4: the text has 82 tokens with the special ones, more than max_length=48; "
+    assert main([model(folder, "classification"), f"input={source}"]) == 2
+    assert where in (error := capsys.readouterr().err)
+    assert "truncate=true" in error
+    kept = predict(folder, "classification", source, tmp_path / "skip", "on_error=skip")
+    out = capsys.readouterr().out
+    assert where in out
+    assert f"left out 1 examples of {source}" in out
+    assert f"5 predictions of {source}\n" in out
+    found = predict(folder, "classification", source, tmp_path / "cut", "truncate=true")
+    assert f"6 predictions of {source}; 1 of 6 texts are cut at 48 tokens" in capsys.readouterr().out
+    assert [one["at"] for one in found] == [f"{source}, line {number}" for number in range(2, 8)]
+    assert [one["at"] for one in kept] == [one["at"] for one in found if one["at"] != f"{source}, line 4"]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +201,11 @@ def test_a_text_that_is_too_long_is_said(folder, tmp_path, capsys):
         ("classification", ["input=-", "labelled=true"], "labelled=True is not valid: lines of text have no labels"),
         ("classification", ["input=-", "labelled=false", "report_dir=r"], "report_dir='r' is not valid: null"),
         ("classification", ["input=-", "batch_size=0"], "batch_size=0 is not valid: at least 1"),
+        (
+            "tagging",
+            ["input=-", "truncate=true"],
+            "truncate=True is not valid: null: only classification cuts texts",
+        ),
         ("classification", ["input=-", "n_bst=1"], "Did you mean n_best"),
         (
             "question_answering",

@@ -65,14 +65,50 @@ def test_a_label_that_training_has_not_seen_is_named_with_its_line(tmp_path):
     assert "left out 1 examples" in faults.summary()
 
 
-def test_long_texts_are_cut_and_counted(tmp_path):
+LONG_ROWS = [("the ship left . " * 9, "positive"), ("the ship", "negative")]  # 38 and 4 tokens
+
+
+def test_a_text_that_does_not_fit_is_named_with_its_line_its_tokens_and_a_remedy(tmp_path):
     task = built(tmp_path, sentiment_rows(4))
-    path = write_csv(tmp_path / "eval.csv", [("the ship left . " * 9, "positive"), ("the ship", "negative")])
+    path = write_csv(tmp_path / "eval.csv", LONG_ROWS)
+    message = r"eval\.csv, line 2: the text has 38 tokens with the special ones, more than max_length=37; .*=true"
+    with pytest.raises(ValueError, match=message):
+        encode(task, path, max_length=37)
+    fits = encode(task, path, max_length=38)
+    assert ([len(feature["input_ids"]) for feature in fits.features], fits.note) == ([38, 4], "")
+
+
+def test_texts_that_do_not_fit_are_left_out_of_examples_and_inputs_alike(tmp_path):
+    task = built(tmp_path, sentiment_rows(4))
+    faults = Faults(skip=True)
+    rows = task.read("eval_file", write_csv(tmp_path / "eval.csv", LONG_ROWS), faults)
+    encoded = task.encode(rows, tokenizer(), 37, faults)
+    assert [example.text for example in encoded.examples] == ["the ship"]
+    assert [feature["labels"] for feature in encoded.features] == [0]
+    assert len(encoded.spans) == 1
+    assert "left out 1 examples of" in faults.summary()
+
+
+def test_long_texts_are_cut_and_counted_if_asked_for(tmp_path):
+    task = built(tmp_path, sentiment_rows(4), "task.truncate=true")
+    path = write_csv(tmp_path / "eval.csv", LONG_ROWS)
     encoded = encode(task, path, max_length=10)
     assert [len(feature["input_ids"]) for feature in encoded.features] == [10, 4]
+    assert tokenizer().decode(encoded.features[0]["input_ids"]).endswith(" [SEP]")
     assert encoded.note == "1 of 2 texts are cut at 10 tokens"
     assert [feature["labels"] for feature in encoded.features] == [1, 0]
     assert encode(task, path, max_length=48).note == ""
+
+
+def test_of_a_pair_that_does_not_fit_the_longer_text_is_cut(tmp_path):
+    keys = ["task.text_column=a", "task.pair_column=b"]
+    rows = [("the ship", "it left . " * 9, "x"), ("it", "it", "y")]
+    task = built(tmp_path, rows, *keys, header="a,b,label")
+    with pytest.raises(ValueError, match=r"train\.csv, line 2: the two texts have 32 tokens"):
+        encode(task, tmp_path / "train.csv", max_length=10)
+    task = built(tmp_path, rows, *keys, "task.truncate=true", header="a,b,label")
+    feature = encode(task, tmp_path / "train.csv", max_length=10).features[0]
+    assert tokenizer().decode(feature["input_ids"]) == "[CLS] the ship [SEP] it left. it left [SEP]"
 
 
 def test_pairs_have_two_segments(tmp_path):
