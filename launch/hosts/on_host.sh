@@ -43,7 +43,10 @@ if importlib.util.find_spec("pretrain") is None or importlib.util.find_spec("tor
     sys.exit(1)
 for port in (int(sys.argv[1]), 0):
     try:
-        with socket.create_server(("", port)) as server:
+        # Not listened on: that would refuse the port to a check of another launch, or of another name of this host.
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("", port))
             print(int(time.time()), server.getsockname()[1])
             break
     except OSError:

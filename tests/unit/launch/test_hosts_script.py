@@ -128,6 +128,15 @@ def test_a_port_in_use_is_named_with_one_that_is_free(scene: Scene) -> None:
     assert not scene.calls()
 
 
+def test_checks_of_two_names_of_one_machine_do_not_take_the_port_from_each_other(scene: Scene, tmp_path: Path) -> None:
+    slow_clock = (
+        "import time\nnow = time.time\ntime.time = lambda: time.sleep(1) or now()\n"  # asked for beside the port
+    )
+    (tmp_path / "sitecustomize.py").write_text(slow_clock)
+    result = scene.run(PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_host_with_another_time_is_named(scene: Scene) -> None:
     ssh = Path(scene.environment["PATH"].partition(":")[0]) / "ssh"
     late = (
