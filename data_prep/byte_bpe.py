@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from data_prep.special_tokens import BYTE_BPE, require_every_id, require_special_tokens
+from data_prep.special_tokens import BYTE_BPE, require_every_id, require_special_tokens, special_settings
+from data_prep.tokenizer_parts import pre_tokenizers_of
 
 VERSION_LINE = "#version: 0.2"  # what merges.txt begins with
 
@@ -92,11 +92,8 @@ def _read_merges(path: Path, vocabulary: Mapping[str, int]) -> list[tuple[str, s
 
 
 def require_byte_model(tokenizer: Tokenizer, source: str) -> None:
-    """Raise ValueError unless a tokenizer is a byte-level BPE that gives a text the same tokens each time."""
-    kind, parts = type(tokenizer.model).__name__, json.loads(tokenizer.to_str())["pre_tokenizer"]
-    if not isinstance(tokenizer.model, models.BPE):
-        raise ValueError(f"tokenizer.vocab_file: {source} holds a {kind} model; tokenizer.kind=byte_bpe needs BPE")
-    if "ByteLevel" not in _types(parts):
+    """Raise ValueError unless a BPE is one over bytes that gives a text the same tokens each time."""
+    if "ByteLevel" not in [part["type"] for part in pre_tokenizers_of(tokenizer)]:
         raise ValueError(
             f"tokenizer.vocab_file: {source} holds a BPE over characters (no ByteLevel pre-tokenizer); "
             "tokenizer.kind=byte_bpe needs one over bytes, such as RoBERTa's"
@@ -107,13 +104,6 @@ def require_byte_model(tokenizer: Tokenizer, source: str) -> None:
             "each time; set model.dropout to null there"
         )
     require_byte_vocabulary(tokenizer.get_vocab(), source)
-
-
-def _types(part: dict[str, Any] | None) -> list[str]:
-    """Return the types of a pre-tokenizer in JSON and of those it is a sequence of."""
-    if part is None:
-        return []
-    return [part["type"], *(name for inner in part.get("pretokenizers", []) for name in _types(inner))]
 
 
 def is_robertas(tokenizer: Tokenizer) -> bool:
@@ -133,24 +123,12 @@ def byte_bpe_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     vocabulary = tokenizer.get_vocab()
     in_order = {token: vocabulary[token] for token in sorted(vocabulary, key=vocabulary.__getitem__)}
     merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-    mask = tokenizer.get_added_tokens_decoder().get(vocabulary[BYTE_BPE.mask])
     # transformers' class numbers anew what is not in the model's own vocabulary.
     is_roberta = is_robertas(tokenizer) and set(BYTE_BPE) <= set(tokenizer.get_vocab(with_added_tokens=False))
     config = {
         "tokenizer_class": "RobertaTokenizer" if is_roberta else "PreTrainedTokenizerFast",
         "add_prefix_space": is_roberta and tokenizer.pre_tokenizer.add_prefix_space,
-        "bos_token": BYTE_BPE.cls,
-        "eos_token": BYTE_BPE.sep,
-        **{f"{name}_token": token for name, token in BYTE_BPE._asdict().items()},
-        "mask_token": {
-            "__type": "AddedToken",
-            "content": BYTE_BPE.mask,
-            "lstrip": mask is None or mask.lstrip,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-            "special": True,
-        },
+        **special_settings(tokenizer, BYTE_BPE),
     }
     return {
         "vocab.json": json.dumps(in_order, ensure_ascii=False).encode(),

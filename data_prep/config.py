@@ -54,10 +54,13 @@ class TokenizerKind(StrEnum):
 
     wordpiece = auto()  # pieces of words (BERT): a vocab.txt
     byte_bpe = auto()  # runs of bytes, joined pair by pair (GPT-2, RoBERTa): a vocab.json and a merges.txt
+    unigram = auto()  # the likeliest pieces of words (SentencePiece, ALBERT): a tokenizer.json, not trained here
 
 
-PUBLISHED_SIZES = {TokenizerKind.wordpiece: 30522, TokenizerKind.byte_bpe: 50265}  # of BERT and RoBERTa
-SMALLEST_SIZES = {TokenizerKind.wordpiece: 64, TokenizerKind.byte_bpe: 261}  # 261: 256 bytes and 5 special tokens
+PUBLISHED_SIZES = {TokenizerKind.wordpiece: 30522, TokenizerKind.byte_bpe: 50265, TokenizerKind.unigram: 30000}
+"""Of BERT, RoBERTa and ALBERT."""
+SMALLEST_SIZES = {TokenizerKind.wordpiece: 64, TokenizerKind.byte_bpe: 261, TokenizerKind.unigram: 64}
+"""261: 256 bytes and 5 special tokens."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,20 +78,24 @@ class TokenizerConfig:
     train_bytes: int  # text bytes the training reads at most, spread evenly over the corpus files
 
     def __post_init__(self) -> None:
+        is_wordpiece, kind = self.kind is TokenizerKind.wordpiece, f"tokenizer.kind={self.kind.value}"
+        remedy = "a tokenizer.json: data_prep trains wordpiece and byte_bpe only"
+        may_train = self.kind is not TokenizerKind.unigram
+        require(may_train or self.vocab_file is not None, "tokenizer.vocab_file", self.vocab_file, remedy)
         if self.lowercase is None:
-            self.lowercase = self.kind is TokenizerKind.wordpiece
-        may_lower = self.kind is TokenizerKind.wordpiece
-        remedy = "false or null with tokenizer.kind=byte_bpe, which keeps case"
-        require(may_lower or not self.lowercase, "tokenizer.lowercase", self.lowercase, remedy)
+            self.lowercase = is_wordpiece
+        reasons = {TokenizerKind.byte_bpe: "which keeps case", TokenizerKind.unigram: "whose tokenizer.json says it"}
+        remedy = f"false or null with {kind}, {reasons.get(self.kind)}"
+        require(is_wordpiece or not self.lowercase, "tokenizer.lowercase", self.lowercase, remedy)
         if self.vocab_size is None:
             self.vocab_size = PUBLISHED_SIZES[self.kind]
         smallest = SMALLEST_SIZES[self.kind]
-        remedy = f"at least {smallest} with tokenizer.kind={self.kind.value}"
+        remedy = f"at least {smallest} with {kind}"
         require(self.vocab_size >= smallest, "tokenizer.vocab_size", self.vocab_size, remedy)
         words, remedy = self.add_words_file, "name the vocabulary that it extends: tokenizer.vocab_file=DIR/vocab.txt"
         require(words is None or self.vocab_file is not None, "tokenizer.add_words_file", words, remedy)
-        remedy = "null with tokenizer.kind=byte_bpe, which has bytes for every word"
-        require(words is None or may_lower, "tokenizer.add_words_file", words, remedy)
+        remedy = f"null with {kind}: only wordpiece takes new words"
+        require(words is None or is_wordpiece, "tokenizer.add_words_file", words, remedy)
         require(self.train_bytes > 0, "tokenizer.train_bytes", self.train_bytes, "a positive number of bytes")
 
 
@@ -216,7 +223,7 @@ class DataPrepConfig:
         require(0 <= fraction < 1, "held_out_fraction", fraction, "at least 0 and below 1")
         segmenter = self.sentences.word_segmenter
         may_segment = self.tokenizer.kind is TokenizerKind.wordpiece
-        remedy = "null with tokenizer.kind=byte_bpe, whose tokens may hold parts of two words"
+        remedy = f"null with tokenizer.kind={self.tokenizer.kind.value}, whose tokens are no single characters"
         require(may_segment or segmenter is None, "sentences.word_segmenter", segmenter and segmenter.value, remedy)
         if self.masking.max_predictions_per_seq is None:
             wanted = self.sequence.max_seq_length * self.masking.masked_lm_prob

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from conf.checks import require
 from data_prep.byte_encoder import ByteEncoder
 from data_prep.config import WordSegmenter
-from data_prep.token_cache import Cache, EncodedSentences, Ragged, encode_parts
+from data_prep.token_cache import Cache, EncodedSentences, Ragged, encode_parts, encode_texts
+from data_prep.unigram_encoder import UnigramEncoder
 from data_prep.word_segmenter import find_word_starts
 
 # The characters that tokenizers' BertNormalizer sets between spaces: those of google-research/bert's `_is_chinese_char`
@@ -63,9 +64,7 @@ class PlainEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
         """Return the token ids of the texts, by `tokenizers`."""
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        return Ragged(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths)
+        return encode_texts(self.tokenizer, texts)
 
 
 class WordCacheEncoder:
@@ -128,6 +127,8 @@ def make_encoder(tokenizer: Tokenizer, word_segmenter: WordSegmenter | None = No
     tokenizer.encode_special_tokens = True
     if isinstance(tokenizer.model, models.BPE):
         return ByteEncoder(tokenizer)
+    if isinstance(tokenizer.model, models.Unigram):
+        return UnigramEncoder(tokenizer)
     is_bert = (
         isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)

@@ -14,8 +14,12 @@ from data_prep.shard_format import FORMAT_VERSION
 
 MANIFEST_NAME = "manifest.json"
 TRAIN, HELD_OUT = "train", "held_out"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-BYTE_BPE_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = {
+    "wordpiece": ("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    "byte_bpe": ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+    "unigram": ("tokenizer.json", "tokenizer_config.json"),
+}
+"""By `tokenizer.kind`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +67,17 @@ class Manifest:
 
     @property
     def tokenizer_files(self) -> tuple[str, ...]:
-        """Names of the files in the tokenizer folder, by `tokenizer.kind`. Older manifests name none: WordPiece's."""
-        kind = self.config.get("tokenizer", {}).get("kind")
-        return BYTE_BPE_FILES if kind == "byte_bpe" else TOKENIZER_FILES
+        """Names of the files in the tokenizer folder, by `tokenizer.kind`. Older manifests name none: WordPiece's.
+
+        Raises ValueError for a kind of a later release.
+        """
+        kind = self.config.get("tokenizer", {}).get("kind", "wordpiece")
+        if kind not in TOKENIZER_FILES:
+            raise ValueError(
+                f"the manifest says tokenizer.kind={kind}, and this release has {', '.join(TOKENIZER_FILES)}; "
+                "prepare the shards with this release, or train with the release that wrote them"
+            )
+        return TOKENIZER_FILES[kind]
 
     def num_sequences(self, split: str) -> int:
         """Sequences in all shards of `split`."""

@@ -10,14 +10,19 @@ from typing import BinaryIO
 import numpy as np
 from tokenizers import Tokenizer
 
-from data_prep.config import PairKind
+from data_prep.config import PairKind, TokenizerKind
 from data_prep.instance_text import render_instance
 from data_prep.manifest import HELD_OUT, TRAIN, Manifest, ShardInfo, read_manifest
 from data_prep.shard_format import Block
 from data_prep.shard_reader import read_block, read_index
-from data_prep.token_text import byte_token_units, word_piece_units
-from data_prep.tokenizer import is_byte_bpe
+from data_prep.token_text import byte_token_units, unigram_units, word_piece_units
+from data_prep.tokenizer import kind_of
 
+UNITS = {
+    TokenizerKind.wordpiece: word_piece_units,
+    TokenizerKind.byte_bpe: byte_token_units,
+    TokenizerKind.unigram: unigram_units,
+}
 LEGEND = "text: seen{wanted} = a masked token: what the model sees, and in braces what it must predict\n"
 
 
@@ -108,7 +113,7 @@ def _shards_from(manifest: Manifest, name: str) -> list[ShardInfo]:
 
 
 def _row_texts(sequence: Block, place: str, tokenizer: Tokenizer, kind: PairKind) -> Iterator[str]:
-    units_of = byte_token_units if is_byte_bpe(tokenizer) else word_piece_units
+    units_of = UNITS[kind_of(tokenizer)]
     for instance in range(sequence.num_instances):
         number = f", instance {instance + 1} of {sequence.num_instances}" if sequence.num_instances > 1 else ""
         yield f"{place}{number}: {render_instance(sequence, instance, tokenizer.id_to_token, kind, units_of)}\n"

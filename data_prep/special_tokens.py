@@ -1,7 +1,9 @@
 """The special tokens of each kind of tokenizer, and what every vocabulary must hold."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tokenizers import Tokenizer
 
 
 class SpecialTokens(NamedTuple):
@@ -16,6 +18,7 @@ class SpecialTokens(NamedTuple):
 
 WORDPIECE = SpecialTokens(pad="[PAD]", unk="[UNK]", cls="[CLS]", sep="[SEP]", mask="[MASK]")
 BYTE_BPE = SpecialTokens(pad="<pad>", unk="<unk>", cls="<s>", sep="</s>", mask="<mask>")
+UNIGRAM = SpecialTokens(pad="<pad>", unk="<unk>", cls="[CLS]", sep="[SEP]", mask="[MASK]")
 
 
 def require_special_tokens(vocabulary: Mapping[str, int], special: SpecialTokens, source: str) -> None:
@@ -26,6 +29,29 @@ def require_special_tokens(vocabulary: Mapping[str, int], special: SpecialTokens
             f"vocabulary {source} has no {' and no '.join(missing)}: pretraining needs {', '.join(special)}; "
             "add what is missing (over [unused] entries, if it has some) or use another vocabulary"
         )
+
+
+def special_settings(tokenizer: Tokenizer, special: SpecialTokens) -> dict[str, Any]:
+    """Return what a `tokenizer_config.json` says of special tokens that have the names of sentences' ends too.
+
+    The mask takes the space before it unless the tokenizer says otherwise: fill-mask users write "text <mask>", and the
+    space belongs to the word that is hidden.
+    """
+    mask = tokenizer.get_added_tokens_decoder().get(tokenizer.get_vocab()[special.mask])
+    return {
+        "bos_token": special.cls,
+        "eos_token": special.sep,
+        **{f"{name}_token": token for name, token in special._asdict().items()},
+        "mask_token": {
+            "__type": "AddedToken",
+            "content": special.mask,
+            "lstrip": mask is None or mask.lstrip,
+            "normalized": False,
+            "rstrip": False,
+            "single_word": False,
+            "special": True,
+        },
+    }
 
 
 def require_every_id(vocabulary: Mapping[str, int], source: str) -> None:

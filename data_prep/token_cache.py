@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from data_prep.shard_format import ragged_indices
 
@@ -28,6 +29,13 @@ class Ragged(NamedTuple):
 
     token_ids: NDArray[np.int64]  # [tokens]
     lengths: NDArray[np.int64]  # [strings]: tokens
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
+    """Return the token ids of the texts, by `tokenizers`."""
+    rows = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return Ragged(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths)
 
 
 class Cache:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from tokenizers import pre_tokenizers
 
-from data_prep.special_tokens import BYTE_BPE
+from data_prep.special_tokens import BYTE_BPE, UNIGRAM
+from data_prep.unigram import WORD_MARK
 
 SPACE = "␣"  # a token that is nothing but a space
 
@@ -33,6 +34,29 @@ def word_piece_units(tokens: Iterable[ShownToken]) -> list[str]:
         else:
             words.append(f" {piece}")
     return words
+
+
+def unigram_units(tokens: Iterable[ShownToken]) -> list[str]:
+    """Return words, each after a space, special tokens too; a piece is joined to its word unless one of them is masked.
+
+    The space before a masked token is that of the one to predict.
+    """
+    units: list[str] = []
+    may_join, after_special = False, True
+    for seen, wanted in tokens:
+        is_special = wanted is None and seen in UNIGRAM and seen != UNIGRAM.unk
+        begins = is_special or after_special or (wanted or seen).startswith(WORD_MARK)
+        text = seen.removeprefix(WORD_MARK) if wanted is None else f"{_bare(seen)}{{{_bare(wanted)}}}"
+        if begins or wanted is not None or not may_join:
+            units.append(f" {text}" if begins else text)
+        else:
+            units[-1] += text
+        may_join, after_special = wanted is None and not is_special, is_special
+    return units
+
+
+def _bare(piece: str) -> str:
+    return piece.removeprefix(WORD_MARK) or SPACE
 
 
 def byte_token_units(tokens: Iterable[ShownToken]) -> list[str]:

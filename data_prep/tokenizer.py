@@ -9,11 +9,28 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from data_prep.atomic_file import write_atomically
 from data_prep.byte_bpe import byte_bpe_files, read_byte_bpe, require_byte_model
 from data_prep.config import TokenizerKind
-from data_prep.manifest import BYTE_BPE_FILES, TOKENIZER_FILES, TokenizerInfo
-from data_prep.special_tokens import BYTE_BPE, WORDPIECE, require_every_id, require_special_tokens
+from data_prep.manifest import TOKENIZER_FILES, TokenizerInfo
+from data_prep.special_tokens import BYTE_BPE, UNIGRAM, WORDPIECE, require_every_id, require_special_tokens
+from data_prep.unigram import require_unigram_model, unigram_files
 
 CONTINUATION = "##"
 TOKENIZER_FOLDER = "tokenizer"
+
+MODELS = {
+    models.WordPiece: TokenizerKind.wordpiece,
+    models.BPE: TokenizerKind.byte_bpe,
+    models.Unigram: TokenizerKind.unigram,
+}
+SPECIAL_TOKENS = {
+    TokenizerKind.wordpiece: WORDPIECE,
+    TokenizerKind.byte_bpe: BYTE_BPE,
+    TokenizerKind.unigram: UNIGRAM,
+}
+NAMES = {
+    TokenizerKind.wordpiece: "a vocab.txt or a tokenizer.json",
+    TokenizerKind.byte_bpe: "a vocab.json or a tokenizer.json",
+    TokenizerKind.unigram: "a tokenizer.json, which published models have beside their spiece.model",
+}
 
 
 def load_tokenizer(path: Path, *, lowercase: bool, kind: TokenizerKind = TokenizerKind.wordpiece) -> Tokenizer:
@@ -23,23 +40,21 @@ def load_tokenizer(path: Path, *, lowercase: bool, kind: TokenizerKind = Tokeniz
     beside it. Raises ValueError when a file is missing, is no vocabulary of that kind, lacks a special token or leaves
     out an id.
     """
-    is_bytes = kind is TokenizerKind.byte_bpe
     if not path.is_file():
-        one = "a vocab.json" if is_bytes else "a vocab.txt"
-        raise ValueError(f"tokenizer.vocab_file: {path} does not exist; name {one} or a tokenizer.json")
-    if not is_bytes and path.suffix != ".json":
+        raise ValueError(f"tokenizer.vocab_file: {path} does not exist; name {NAMES[kind]}")
+    if kind is TokenizerKind.wordpiece and path.suffix != ".json":
         return wordpiece_tokenizer(_read_vocabulary(path), lowercase=lowercase, source=str(path))
-    if is_bytes and not _is_tokenizer_json(path):
+    if kind is TokenizerKind.byte_bpe and not _is_tokenizer_json(path):
         return read_byte_bpe(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception for whatever it cannot parse
-        hint = "" if is_bytes else "; a vocab.json needs tokenizer.kind=byte_bpe"
-        raise ValueError(f"tokenizer.vocab_file: {path} is no tokenizer.json of this library: {error}{hint}") from error
-    if is_bytes:
-        require_byte_model(tokenizer, str(path))
-    else:
-        _require_wordpiece_model(tokenizer, str(path))
+        is_wordpiece = kind is TokenizerKind.wordpiece
+        hint = "a vocab.json needs tokenizer.kind=byte_bpe" if is_wordpiece else f"name {NAMES[kind]}"
+        raise ValueError(
+            f"tokenizer.vocab_file: {path} is no tokenizer.json of this library: {error}; {hint}"
+        ) from error
+    _require_model(tokenizer, kind, str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -54,14 +69,23 @@ def _is_tokenizer_json(path: Path) -> bool:
     return isinstance(values, dict) and isinstance(values.get("model"), dict)
 
 
-def _require_wordpiece_model(tokenizer: Tokenizer, source: str) -> None:
-    if not isinstance(tokenizer.model, models.WordPiece):
-        kind = type(tokenizer.model).__name__
+def _require_model(tokenizer: Tokenizer, kind: TokenizerKind, source: str) -> None:
+    """Raise ValueError unless a tokenizer is of the kind, and one that shards can be made with."""
+    found = MODELS.get(type(tokenizer.model))
+    if found is not kind:
+        needed = next(model.__name__ for model, name in MODELS.items() if name is kind)
+        remedy = f"; say tokenizer.kind={found.value}" if found else ""
         raise ValueError(
-            f"tokenizer.vocab_file: {source} holds a {kind} model; tokenizer.kind=wordpiece needs WordPiece"
+            f"tokenizer.vocab_file: {source} holds a {type(tokenizer.model).__name__} model; "
+            f"tokenizer.kind={kind.value} needs {needed}{remedy}"
         )
-    require_special_tokens(tokenizer.get_vocab(), WORDPIECE, source)
-    require_every_id(tokenizer.get_vocab(), source)
+    if kind is TokenizerKind.byte_bpe:
+        require_byte_model(tokenizer, source)
+    elif kind is TokenizerKind.unigram:
+        require_unigram_model(tokenizer, source)
+    else:
+        require_special_tokens(tokenizer.get_vocab(), WORDPIECE, source)
+        require_every_id(tokenizer.get_vocab(), source)
 
 
 def _read_vocabulary(path: Path) -> list[str]:
@@ -104,17 +128,16 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     Files of another kind, which an interrupted run may have left, are removed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    files = byte_bpe_files(tokenizer) if is_byte_bpe(tokenizer) else _wordpiece_files(tokenizer)
-    files["tokenizer.json"] = tokenizer.to_str(pretty=True).encode()
-    for name in {*TOKENIZER_FILES, *BYTE_BPE_FILES} - set(files):
+    files = FILES[kind_of(tokenizer)](tokenizer) | {"tokenizer.json": tokenizer.to_str(pretty=True).encode()}
+    for name in {name for names in TOKENIZER_FILES.values() for name in names} - set(files):
         (directory / name).unlink(missing_ok=True)
     for name, data in files.items():
         write_atomically(directory / name, data)
 
 
-def is_byte_bpe(tokenizer: Tokenizer) -> bool:
-    """Return whether tokens are byte pairs rather than word pieces; `load_tokenizer` returns nothing else."""
-    return isinstance(tokenizer.model, models.BPE)
+def kind_of(tokenizer: Tokenizer) -> TokenizerKind:
+    """Return what the tokens of a tokenizer are that `load_tokenizer` gave."""
+    return MODELS[type(tokenizer.model)]
 
 
 def _wordpiece_files(tokenizer: Tokenizer) -> dict[str, bytes]:
@@ -132,10 +155,18 @@ def _wordpiece_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     return {"vocab.txt": lines.encode(), "tokenizer_config.json": json.dumps(config, indent=1).encode() + b"\n"}
 
 
+FILES = {
+    TokenizerKind.wordpiece: _wordpiece_files,
+    TokenizerKind.byte_bpe: byte_bpe_files,
+    TokenizerKind.unigram: unigram_files,
+}
+"""What stands beside `tokenizer.json`."""
+
+
 def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerInfo:
     """Return what the manifest says of a tokenizer that `save_tokenizer` puts beside the shards."""
     vocabulary = tokenizer.get_vocab()
-    special = BYTE_BPE if is_byte_bpe(tokenizer) else WORDPIECE
+    special = SPECIAL_TOKENS[kind_of(tokenizer)]
     return TokenizerInfo(
         directory=TOKENIZER_FOLDER,
         sha256=sha256(tokenizer.to_str(pretty=True).encode()).hexdigest(),

@@ -22,7 +22,8 @@ from data_prep.tokenizer import (
 from data_prep.vocabulary import sample_texts, train_byte_bpe, train_vocabulary
 from data_prep.work_dir import tokenizer_key, work_dir
 
-READINGS = {TokenizerKind.wordpiece: 2, TokenizerKind.byte_bpe: 1}  # of the sample by the training
+# Of the sample by the training. What is not here is not trained.
+READINGS = {TokenizerKind.wordpiece: 2, TokenizerKind.byte_bpe: 1}
 
 
 def load_vocabulary(config: DataPrepConfig) -> Tokenizer | None:

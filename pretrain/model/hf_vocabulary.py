@@ -11,6 +11,8 @@ from pretrain.model.hf_files import TOKENIZERS, read_object, read_vocabulary
 
 RULES = ("normalizer", "pre_tokenizer")
 KINDS = {"vocab.txt": "WordPiece", "vocab.json": "BPE"}  # of a model that has no tokenizer.json
+TOKENIZER_KINDS = {"WordPiece": "wordpiece", "BPE": "byte_bpe", "Unigram": "unigram"}  # as data_prep calls them
+DECISIONS = {"BPE": ("merges",), "Unigram": ("vocab", "unk_id")}  # what says how a model cuts text, besides the ids
 FIELD = "model.init_from"
 
 
@@ -52,12 +54,13 @@ def _command(directory: Path, theirs: Tokenizer | None) -> str:
     """Return how to make shards with the tokenizer of `directory`. Raises ValueError for a kind that cannot be."""
     file = next(path for name in TOKENIZERS if (path := directory / name).is_file())
     kind = type(theirs.model).__name__ if theirs is not None else KINDS[file.name]
-    if kind not in KINDS.values():
+    if kind not in TOKENIZER_KINDS:
         raise ValueError(
-            f"{FIELD}={directory}: its tokenizer is a {kind} model (SentencePiece), and data_prep makes shards "
-            f"with {' and '.join(KINDS.values())} only; name another model"
+            f"{FIELD}={directory}: its tokenizer is a {kind} model, and data_prep makes shards with "
+            f"{', '.join(TOKENIZER_KINDS)} only; name another model"
         )
-    return f"python -m data_prep tokenizer.vocab_file={file}{' tokenizer.kind=byte_bpe' * (kind == 'BPE')} ..."
+    name = "" if kind == "WordPiece" else f" tokenizer.kind={TOKENIZER_KINDS[kind]}"
+    return f"python -m data_prep tokenizer.vocab_file={file}{name} ..."
 
 
 def _require_same_rules(directory: Path, theirs: Tokenizer | None, ours: dict[str, Any], what: str) -> None:
@@ -70,8 +73,14 @@ def _require_same_rules(directory: Path, theirs: Tokenizer | None, ours: dict[st
                     f"{FIELD}={directory}: its tokenizer has the {rule} {_shown(given[rule])}, and not "
                     f"{_shown(ours[rule])} as {what}"
                 )
-        if given["model"].get("merges") != ours["model"].get("merges"):
-            raise ValueError(f"{FIELD}={directory}: its tokenizer joins bytes in another order than {what}")
+        for name in DECISIONS.get(given["model"]["type"], ()):
+            if given["model"][name] != ours["model"].get(name):
+                raise ValueError(f"{FIELD}={directory}: its tokenizer has another `{name}` than {what}")
+        if _sought(given) != _sought(ours):
+            raise ValueError(
+                f"{FIELD}={directory}: its tokenizer looks for {_shown(_sought(given))} in text before all else, and "
+                f"not {_shown(_sought(ours))} as {what}"
+            )
         return
     path = directory / "tokenizer_config.json"
     settings = read_object(path, FIELD) if path.is_file() else {}
@@ -81,6 +90,11 @@ def _require_same_rules(directory: Path, theirs: Tokenizer | None, ours: dict[st
             f"{FIELD}={directory}: {path.name} says do_lower_case={wanted}, and lowercase is {found} in {what} "
             f"tokenizer.lowercase={str(wanted).lower()}"
         )
+
+
+def _sought(tokenizer: dict[str, Any]) -> list[str]:
+    """Return the added tokens that are no special ones: they cut text before all other rules."""
+    return sorted(token["content"] for token in tokenizer["added_tokens"] if not token["special"])
 
 
 def _shown(rule: Any) -> str:

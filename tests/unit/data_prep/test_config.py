@@ -54,3 +54,19 @@ def test_each_kind_of_tokenizer_has_the_size_and_case_of_its_published_one() -> 
 def test_what_a_byte_level_vocabulary_cannot_do_is_refused(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data_prep_config("tokenizer.kind=byte_bpe", override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tokenizer.vocab_file=null", "tokenizer.vocab_file=None .* a tokenizer.json: data_prep trains wordpiece and"),
+        ("tokenizer.lowercase=true", "null with tokenizer.kind=unigram, whose tokenizer.json says it"),
+        ("tokenizer.add_words_file=w", "null with tokenizer.kind=unigram: only wordpiece takes new words"),
+        ("sentences.word_segmenter=jieba", "null with tokenizer.kind=unigram, whose tokens are no single characters"),
+    ],
+)
+def test_what_a_unigram_vocabulary_cannot_do_is_refused(override: str, message: str) -> None:
+    given = ["tokenizer.kind=unigram", "tokenizer.vocab_file=tokenizer.json"]
+    data_prep_config(*given)
+    with pytest.raises(ValueError, match=message):
+        data_prep_config(*given, override)

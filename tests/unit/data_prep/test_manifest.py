@@ -52,8 +52,13 @@ def test_sequences_are_counted_per_split(manifest: Manifest) -> None:
 
 def test_the_files_of_the_tokenizer_go_by_its_kind_and_older_manifests_have_word_pieces(manifest: Manifest) -> None:
     assert manifest.tokenizer_files == ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-    kinds = {kind: replace(manifest, config={"tokenizer": {"kind": kind}}) for kind in ("wordpiece", "byte_bpe")}
+    kinds = {
+        kind: replace(manifest, config={"tokenizer": {"kind": kind}}) for kind in ("wordpiece", "byte_bpe", "unigram")
+    }
     assert kinds["wordpiece"].tokenizer_files == manifest.tokenizer_files
+    with pytest.raises(ValueError, match=r"tokenizer\.kind=later, and this release has wordpiece, byte_bpe, unigram;"):
+        _ = replace(manifest, config={"tokenizer": {"kind": "later"}}).tokenizer_files
+    assert kinds["unigram"].tokenizer_files == ("tokenizer.json", "tokenizer_config.json")
     assert kinds["byte_bpe"].tokenizer_files == ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 

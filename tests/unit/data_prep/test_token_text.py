@@ -1,6 +1,6 @@
 from hypothesis import given, settings
 
-from data_prep.token_text import ShownToken, byte_token_units, token_bytes
+from data_prep.token_text import ShownToken, byte_token_units, token_bytes, unigram_units
 from tests.unit.data_prep.example_byte_bpe import STRINGS, byte_bpe
 
 
@@ -39,3 +39,23 @@ def test_bytes_that_make_no_character_are_shown_as_numbers() -> None:
 def test_lines_break_between_words_and_chinese_characters_and_never_in_a_masked_token() -> None:
     tokens = shown("The", "Ġwalk", "ers", "Ġä½łå¥½", ("<mask>", "ä¸ĸ"), "çķĮ", "ï¼Į")
     assert byte_token_units(tokens) == ["The", " walkers", " 你", "好", "<mask>{世}", "界", "，"]
+
+
+def test_unigram_pieces_read_as_words_with_special_and_masked_ones_apart() -> None:
+    tokens = shown(
+        "[CLS]",
+        "▁the",
+        "▁walk",
+        "ers",
+        ".",
+        ("[MASK]", "▁ship"),
+        ("▁oar", "s"),
+        "!",
+        "[SEP]",
+        "▁",
+        "<unk>",
+        "s",
+        "[SEP]",
+    )
+    assert "".join(unigram_units(tokens)) == " [CLS] the walkers. [MASK]{ship}oar{s}! [SEP] <unk>s [SEP]"
+    assert unigram_units(shown("ers", ("[MASK]", "▁"))) == [" ers", " [MASK]{␣}"]

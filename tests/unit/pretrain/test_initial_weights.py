@@ -322,12 +322,37 @@ def test_shards_of_another_vocabulary_are_refused_with_the_command_that_makes_ri
         find_initial_weights(model, tokenizer_of(lowercase=False), with_pairs=False, shards="data/shards")
 
 
-def test_a_tokenizer_of_sentencepiece_is_refused_as_data_prep_has_none(whole: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_of_a_kind_that_data_prep_has_not_is_refused(whole: Path, tmp_path: Path) -> None:
     directory = tmp_path / "model"
     shutil.copytree(whole, directory)
-    Tokenizer(models.Unigram([(token, 0.0) for token in VOCABULARY])).save(str(directory / "tokenizer.json"))
-    with pytest.raises(ValueError, match=r"is a Unigram model .* with WordPiece and BPE only; name another model"):
+    ids = {token: number for number, token in enumerate(VOCABULARY)}
+    Tokenizer(models.WordLevel(ids, unk_token="[UNK]")).save(str(directory / "tokenizer.json"))
+    message = r"is a WordLevel model, and data_prep makes shards with WordPiece, BPE, Unigram only; name another model"
+    with pytest.raises(ValueError, match=message):
         find(run_config(model_config(), directory))
+
+
+def test_a_unigram_tokenizer_must_be_that_of_the_shards_scores_too(whole: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "model"
+    shutil.copytree(whole, directory)
+
+    def unigram(scores: list[float]) -> Tokenizer:
+        return Tokenizer(models.Unigram(list(zip(VOCABULARY, scores, strict=True)), unk_id=1))
+
+    scores = [-float(number) for number in range(64)]
+    unigram(scores).save(str(directory / "tokenizer.json"))
+    config = run_config(model_config(), directory)
+    found = find_initial_weights(config, unigram(scores), with_pairs=False, shards="data/shards")
+    assert (found.vocabulary.num_old, found.vocabulary.pieces) == (64, ())
+    command = r"python -m data_prep tokenizer\.vocab_file=.*/tokenizer\.json tokenizer\.kind=unigram \.\.\."
+    with pytest.raises(ValueError, match=rf"its tokenizer has another `vocab` than data/shards; .*{command}"):
+        find_initial_weights(config, unigram(scores[::-1]), with_pairs=False, shards="data/shards")
+    cutting = unigram(scores)
+    cutting.add_tokens(["w7"])
+    with pytest.raises(ValueError, match=rf"looks for \[\] in text before all else, and not \[\"w7\"\] as .*{command}"):
+        find_initial_weights(config, cutting, with_pairs=False, shards="data/shards")
+    with pytest.raises(ValueError, match=rf"has the normalizer null, and not .*{command}"):
+        find_initial_weights(config, tokenizer_of(lowercase=True), with_pairs=False, shards="data/shards")
 
 
 def test_a_vocab_txt_alone_says_ids_and_case(whole: Path, tmp_path: Path) -> None:
@@ -377,6 +402,6 @@ def test_merges_in_another_order_are_refused(whole: Path, tmp_path: Path) -> Non
     ids = {token: number for number, token in enumerate(("a", "b", "c", "ab", "bc"))}
     first, second = (Tokenizer(models.BPE(ids, merges)) for merges in (MERGES, MERGES[::-1]))
     first.save(str(directory / "tokenizer.json"))
-    with pytest.raises(ValueError, match=r"joins bytes in another order than S; prepare the shards with it.*byte_bpe"):
+    with pytest.raises(ValueError, match=r"has another `merges` than S; prepare the shards with it.*byte_bpe"):
         match_vocabulary(directory, second, shards="S", extend=False)
     assert match_vocabulary(directory, first, shards="S", extend=False).num_old == 5
