@@ -7,6 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+FINETUNE_TESTS := tests/integration/finetune
 TESTABLE := $(VENV)/.installed-for-tests
 
 # One thread per process: torchrun starts one process per rank, and the tests several.
@@ -48,8 +49,8 @@ types: $(TESTABLE)
 
 # Tests of one process go two at a time; those of several ranks, and of whole commands, use the cores by themselves.
 unit: $(TESTABLE)
-	$(BIN)/pytest tests/unit --numprocesses=2 --dist=loadfile --durations=10
-	$(BIN)/pytest tests/distributed tests/integration --durations=20
+	$(BIN)/pytest tests/unit $(FINETUNE_TESTS) --numprocesses=2 --dist=loadfile --durations=10
+	$(BIN)/pytest tests/distributed tests/integration --ignore=$(FINETUNE_TESTS) --durations=20
 
 # The same tests at two thirds of their speed.
 coverage: $(TESTABLE)

@@ -22,7 +22,7 @@ from tests.finetuning import (
     write_questions,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEYS = ["training.global_batch_size=8", "training.learning_rate=3e-3", "training.max_steps=10", "evaluation.every=5"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d"]
 
