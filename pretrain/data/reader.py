@@ -49,10 +49,18 @@ class ShardDirectory:
             self._storage.prefix = manifest.fingerprint()
 
     def copy_tokenizer(self, manifest: Manifest, target: Path) -> None:
-        """Copy the tokenizer folder to a local one."""
+        """Copy the tokenizer folder to a local one. Raises ShardError for a file that it lacks."""
         target.mkdir(parents=True, exist_ok=True)
         for name in manifest.tokenizer_files:
-            write_atomically(target / name, self._storage.read(f"{manifest.tokenizer.directory}/{name}"))
+            file = f"{manifest.tokenizer.directory}/{name}"
+            try:
+                content = self._storage.read(file)
+            except FileNotFoundError as error:
+                raise ShardError(
+                    f"{self._name(file)} is missing; copy the folder of the shards again, or run the same "
+                    "`python -m data_prep` command again where it was made"
+                ) from error
+            write_atomically(target / name, content)
 
     def read_tokenizer(self, manifest: Manifest) -> Tokenizer:
         """Return the tokenizer whose ids the shards hold."""

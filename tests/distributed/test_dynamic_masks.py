@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.manifest import TOKENIZER_FILES
+from data_prep.manifest import read_manifest
 from pretrain.track.metrics_file import read_metrics
 from tests.distributed.runs import engine_overrides, lines, train_run
 from tests.unit.data_prep.example_documents import prose_like_documents
@@ -32,7 +32,7 @@ def dynamic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }.items()
     }
     finish_directory(directory, splits, *SHARDS)
-    for name in TOKENIZER_FILES:  # the run copies them
+    for name in read_manifest(directory).tokenizer_files:  # the run copies them
         (directory / "tokenizer" / name).touch()
     return directory
 

@@ -42,13 +42,16 @@ def test_the_tokenizer_is_copied_whole(directory, shards, tmp_path):
         assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_missing_manifest_or_shard_is_named(shards):
+def test_a_missing_manifest_shard_or_tokenizer_is_named(shards, tmp_path):
     directory = ShardDirectory(str(shards))
     manifest = directory.read_manifest()
     lost = manifest.splits[TRAIN][2].name
     (shards / lost).unlink()
     with pytest.raises(ShardError, match=f"{lost} is missing"):
         directory.check_sizes(manifest.splits[TRAIN])
+    (shards / "tokenizer" / "vocab.txt").unlink()
+    with pytest.raises(ShardError, match=r"shards/tokenizer/vocab\.txt is missing; copy .* or run the same"):
+        directory.copy_tokenizer(manifest, tmp_path / "copy")
     (shards / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"has no manifest\.json"):
         ShardDirectory(f"{shards}").read_manifest()
