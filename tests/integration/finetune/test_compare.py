@@ -24,7 +24,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tokenizer(wordpiece_tokenizer(SPECIAL + WORDS, lowercase=True, source="the test"), folder / "tokenizer")
     config = tiny_config(vocab_size=len(SPECIAL + WORDS), num_hidden_layers=2, initializer_range=0.1)
     write_run(folder / "run", config, folder / "tokenizer", steps=(4, 8))
-    (folder / "run" / "run.json").write_text('{"run_id": "0123"}')
     (folder / "run" / "checkpoints" / "step-00000012").mkdir()
     rows = [(f"the {word} ship left", word) for _ in range(12) for word in ("good", "bad")]
     for split in ("train", "eval"):
@@ -132,7 +131,7 @@ def no_run_id(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_run, "models has models of the run 0123 ({run}), and run_dir={other} is the run 4567; name another"),
+        (other_run, "models has models of the run {id} ({run}), and run_dir={other} is the run 4567; name another"),
         (trained_again, "models/step-00000008 was exported when COMPLETE.json of step-00000008 had sha256 "),
         (no_run_id, "{other}/run.json does not say which run it is"),
     ],
@@ -145,7 +144,8 @@ def test_models_of_another_run_or_of_an_older_checkpoint_are_refused(
     before = compare_json(compared)
     assert main(arguments(folder, compared, "seeds=[0,1]", f"run_dir={tmp_path / 'run'}")) == 2
     said = capsys.readouterr()
-    assert message.format(run=folder / "run", other=tmp_path / "run") in said.err
+    run_id = json.loads((folder / "run" / "run.json").read_text())["run_id"]
+    assert message.format(id=run_id, run=folder / "run", other=tmp_path / "run") in said.err
     assert "step (eval)" not in said.out
     assert compare_json(compared) == before
 

@@ -13,6 +13,7 @@ from pretrain.checkpoint.fragments_file import StoredFragment, stored_file_value
 from pretrain.checkpoint.save import CHECKPOINT_VERSION, COMPLETE_NAME
 from pretrain.model_config import ModelConfig
 from pretrain.phases import RunState
+from pretrain.track.run_files import ensure_run_id
 from tests.models import build_model
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -32,6 +33,7 @@ def write_run(
     (run_dir / "tokenizer").mkdir(parents=True)
     for file in tokenizer_dir.iterdir():
         (run_dir / "tokenizer" / file.name).write_bytes(file.read_bytes())
+    ensure_run_id(run_dir)
     OmegaConf.save({"model": to_dict(config), "seed": 0, **sections}, run_dir / "config.yaml")
     data = {"shards_dir": "/home/me/shards_128", "manifest_sha256": "0af3", "sequences": {"train": 1200}}
     (run_dir / "data.json").write_text(json.dumps([data | {"statistics": {"documents": {"kept": 7}}}]))
