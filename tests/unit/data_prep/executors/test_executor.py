@@ -91,7 +91,9 @@ def test_a_killed_worker_ends_the_run_instead_of_hanging_it(tmp_path: Path, exec
         run(tmp_path, step, executor)
     (tmp_path / "mend").touch()
     run(tmp_path, step, executor)
-    assert outputs(tmp_path, 4) == ["done\n"] * 4
+    # The kill may catch a neighbour between its output and its marker: that task runs again, to the same end.
+    assert [set(output.splitlines()) for output in outputs(tmp_path, 4)] == [{"done"}] * 4
+    assert outputs(tmp_path, 4)[1] == "done\n"
 
 
 def test_a_task_whose_output_is_gone_runs_again_though_its_marker_is_there(tmp_path: Path, executor: list[str]) -> None:
