@@ -25,7 +25,6 @@ class UnigramEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = without_special_pieces(tokenizer)
-        self.tokenizer.encode_special_tokens = True
         vocabulary = self.tokenizer.get_vocab()
         self.vocab_size = max(vocabulary.values()) + 1
 
@@ -42,8 +41,8 @@ class UnigramEncoder:
         """Return the tokens of the sentences.
 
         A word starts at `▁` and at every piece but letters after letters: marks of punctuation, numbers and Chinese
-        characters too. google-research/albert masks whole words so, but for English letters only, and its words go on
-        after a mark of punctuation.
+        characters too. google-research/albert masks whole words so (`_is_start_piece_sp`), but for English letters
+        only, and its words go on after a mark of punctuation.
         """
         token_ids, lengths = encode_texts(self.tokenizer, sentences)
         letters = self.is_letters[token_ids]

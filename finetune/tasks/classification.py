@@ -94,9 +94,10 @@ class Classification:
         features: list[Feature] = []
         long = 0
         for example in examples:
-            feature = dict(tokenizer(example.text, example.pair, verbose=False))
-            tokens = len(feature["input_ids"])
-            if tokens > max_length and not self.config.truncate:
+            fitted = tokenizer(example.text, example.pair, truncation=True, max_length=max_length)
+            is_long = bool(fitted.encodings[0].overflowing)
+            if is_long and not self.config.truncate:
+                tokens = len(tokenizer(example.text, example.pair, verbose=False)["input_ids"])
                 what = "the text has" if example.pair is None else "the two texts have"
                 faults.report(
                     example.place,
@@ -104,9 +105,8 @@ class Classification:
                     "or have it cut by task.truncate=true, in finetune.predict truncate=true",
                 )
                 continue
-            if tokens > max_length:
-                feature = dict(tokenizer(example.text, example.pair, truncation=True, max_length=max_length))
-                long += 1
+            long += is_long
+            feature = dict(fitted)
             if example.label is not None:
                 feature["labels"] = self._target(example.label)
             kept.append(example)
